@@ -4,7 +4,7 @@
     ├── UsageError          2   an option or argument that cannot be meant
     ├── DataError           3   images or annotations that cannot be used
     │   └── ModelFileError  3   a model file that is damaged, foreign or too new
-    └── PartialFailure      4   some inputs failed, the rest is done
+    └── PartialError        4   some inputs failed, the rest is done
 
 A message is one line: the file or option, the value found, what is allowed, and the remedy.
 """
@@ -32,7 +32,7 @@ class ModelFileError(DataError):
     """A model file is cut short, changed, of another program, or of a newer format."""
 
 
-class PartialFailure(BiounetError):
+class PartialError(BiounetError):
     """Some inputs failed; results of the others were written."""
 
     exit_code = 4

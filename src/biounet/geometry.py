@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -198,10 +199,11 @@ def mirror_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
     return np.minimum(positions, turn - positions)
 
 
-def mirrored(array: npt.NDArray[np.generic], start: Sequence[int], stop: Sequence[int]) -> npt.NDArray[np.generic]:
-    """The window start..stop (trailing axes) of the endlessly mirrored array, as a new array.
+def mirrored(array: npt.NDArray[Any], start: Sequence[int], stop: Sequence[int]) -> npt.NDArray[Any]:
+    """The window start..stop (trailing axes) of the endlessly mirrored array, contiguous.
 
     ``array`` has shape (..., *spatial); leading axes are kept. start and stop may lie outside.
+    The result may share memory with ``array``.
     """
     lead = array.ndim - len(start)
     result = array

@@ -1,0 +1,204 @@
+"""Exact overlap-tile: any local function over an image of any size, tile by tile, without seams.
+
+The image is thought of as an endless plane of mirrored copies. A tile is a window of that plane;
+its output covers the window less the margin. Tiles start on multiples of the geometry's period, so
+every output pixel is computed from the same input at the same pooling phase whatever the tiling:
+equal to one pass over the whole image, up to the rounding of the function itself. Imports no torch.
+
+Source: Ronneberger et al. 2015, figure 2 and section 2. Deviation: the paper's own step of 388 is
+no multiple of 16 and does not reproduce the whole image; here the step is 384.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import UsageError
+from biounet.geometry import AxisGeometry, Geometry, mirrored
+
+Array = npt.NDArray[Any]
+DEFAULT_TILE = 388  # the paper's output tile
+_MOST_TILES = 256  # per axis, that the search for the cheapest plan considers
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One window: input start and stop in the mirrored plane, and the part of its output kept.
+
+    ``target`` are slices of the whole output, ``kept`` the same pixels in the tile's own output.
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    target: tuple[slice, ...]
+    kept: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """All tiles of an image: equal in size, ``counts`` of them per axis, ``step`` apart."""
+
+    size: tuple[int, ...]
+    output: tuple[int, ...]
+    input: tuple[int, ...]
+    step: tuple[int, ...]
+    counts: tuple[int, ...]
+    geometry: Geometry
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    @property
+    def work(self) -> int:
+        """Input pixels computed in all, which the time is close to proportional to."""
+        return len(self) * math.prod(self.input)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for index in np.ndindex(*self.counts):
+            yield self.tile(index)
+
+    def tile(self, index: Sequence[int]) -> Tile:
+        """The tile at this place of the grid of ``counts``."""
+        start, stop, target, kept = [], [], [], []
+        for axis, place in enumerate(index):
+            origin = place * self.step[axis]
+            last = place == self.counts[axis] - 1
+            end = self.size[axis] if last else origin + self.step[axis]
+            first = origin - self.geometry.axes[axis].margin[0]
+            start.append(first)
+            stop.append(first + self.input[axis])
+            target.append(slice(origin, end))
+            kept.append(slice(0, end - origin))
+        return Tile(tuple(start), tuple(stop), tuple(target), tuple(kept))
+
+    def __str__(self) -> str:
+        output, inputs = ("x".join(map(str, sides)) for sides in (self.output, self.input))
+        return f"{len(self)} tile{'s' * (len(self) != 1)} of {output} pixels (input {inputs})"
+
+
+def plan_tiles(size: Sequence[int], geometry: Geometry, tile: int | Sequence[int] = DEFAULT_TILE) -> TilePlan:
+    """Tiles whose output side is as near to ``tile`` as the geometry allows.
+
+    Any ``tile`` >= 1 is taken; a side is never larger than the image needs. ``size``: the image's
+    spatial size, each at least 1.
+    """
+    size = tuple(int(n) for n in size)
+    wanted = (tile,) * len(size) if isinstance(tile, int) else tuple(tile)
+    if len(size) != geometry.ndim or len(wanted) != geometry.ndim:
+        raise UsageError(
+            f"image of {len(size)} and tile of {len(wanted)} axes; the geometry has {geometry.ndim}"
+        )
+    if min(size) < 1 or min(wanted) < 1:
+        raise UsageError(f"image size {size} and tile {wanted} must be at least 1 pixel on every axis")
+    outputs = tuple(map(_nearest_output, geometry.axes, size, wanted))
+    return _plan(size, geometry, outputs)
+
+
+def cheapest_tiles(size: Sequence[int], geometry: Geometry, largest_input: int) -> TilePlan:
+    """The plan of least work among those whose tiles have at most ``largest_input`` input pixels.
+
+    `UsageError` names the smallest possible tile when not even that fits.
+    """
+    size = tuple(int(n) for n in size)
+    choices = [_useful_outputs(axis, n) for axis, n in zip(geometry.axes, size, strict=True)]
+    plans = (_plan(size, geometry, outputs) for outputs in itertools.product(*choices))
+    fitting = [plan for plan in plans if math.prod(plan.input) <= largest_input]
+    if not fitting:
+        least = math.prod(_plan(size, geometry, tuple(c[-1] for c in choices)).input)
+        raise UsageError(
+            f"a tile of {largest_input} input pixels is too small; the smallest possible has {least}"
+        )
+    return min(fitting, key=lambda plan: (plan.work, math.prod(plan.input)))
+
+
+def predict_tiled(
+    function: Callable[[Array], Any],
+    image: Array,
+    geometry: Geometry,
+    *,
+    tile: int | Sequence[int] = DEFAULT_TILE,
+    plan: TilePlan | None = None,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Array:
+    """Apply a local function to a whole image as if in one pass, tile by tile.
+
+    ``function`` maps a batch (N, C, *input) to (N, K, *output) as ``geometry`` declares: numpy in,
+    anything numpy can read out; the image's dtype is passed on. ``image``: (C, *spatial) or
+    (*spatial), down to one pixel a side; ``tile``: side(s) of a tile's output, moved to the nearest
+    possible, or a ``plan``. ``progress(done, all)`` is called after every batch.
+
+    Returns (K, *spatial) in the dtype of the function's output. Raises `UsageError` where the
+    function's output has not the size that the geometry declares.
+    """
+    image = np.asarray(image)
+    if image.ndim == geometry.ndim:
+        image = image[None]
+    if image.ndim != geometry.ndim + 1:
+        raise UsageError(f"image of shape {image.shape}; need (C, *spatial), {geometry.ndim} spatial axes")
+    plan = plan or plan_tiles(image.shape[1:], geometry, tile)
+    result: Array | None = None
+    done = 0
+    tiles = iter(plan)
+    while group := list(itertools.islice(tiles, batch)):
+        inputs = np.stack([mirrored(image, t.start, t.stop) for t in group])
+        outputs = np.asarray(function(inputs))
+        if outputs.shape[2:] != plan.output or len(outputs) != len(group):
+            raise UsageError(
+                f"the function gave shape {outputs.shape} for an input of {inputs.shape}; "
+                f"its geometry declares {(len(group), 'K', *plan.output)}"
+            )
+        if result is None:
+            result = np.empty((outputs.shape[1], *plan.size), outputs.dtype)
+        for tile_, output in zip(group, outputs, strict=True):
+            result[(slice(None), *tile_.target)] = output[(slice(None), *tile_.kept)]
+        done += len(group)
+        if progress:
+            progress(done, len(plan))
+    assert result is not None
+    return result
+
+
+def _plan(size: tuple[int, ...], geometry: Geometry, outputs: tuple[int, ...]) -> TilePlan:
+    steps, counts = [], []
+    for axis, n, output in zip(geometry.axes, size, outputs, strict=True):
+        step = output // axis.period * axis.period
+        steps.append(max(step, axis.period))
+        counts.append(1 if n <= output else 1 + math.ceil((n - output) / step))
+    inputs = tuple(n + sum(axis.margin) for axis, n in zip(geometry.axes, outputs, strict=True))
+    return TilePlan(size, outputs, inputs, tuple(steps), tuple(counts), geometry)
+
+
+def _nearest_output(axis: AxisGeometry, size: int, wanted: int) -> int:
+    whole = axis.output_size(axis.input_size(size))
+    first = _first_output(axis)
+    steps = max(0, round((wanted - first) / axis.period))
+    return min(whole, first + steps * axis.period)
+
+
+def _first_output(axis: AxisGeometry) -> int:
+    """The smallest output that advances by a period, as a tile that is not the only one must."""
+    first = axis.smallest - sum(axis.margin)
+    return first + max(0, math.ceil((axis.period - first) / axis.period)) * axis.period
+
+
+def _useful_outputs(axis: AxisGeometry, size: int) -> list[int]:
+    """Output sizes worth trying, largest first: the smallest for each number of tiles."""
+    outputs = [axis.output_size(axis.input_size(size))]
+    first = _first_output(axis)
+    rest = first % axis.period  # what a tile computes beyond its step; only the last one keeps it
+    for count in range(2, _MOST_TILES + 1):
+        needed = math.ceil((size + (count - 1) * rest) / count)
+        output = first + max(0, math.ceil((needed - first) / axis.period)) * axis.period
+        if output < outputs[-1]:
+            outputs.append(output)
+        if output == first:
+            break
+    return outputs
