@@ -115,9 +115,7 @@ def pointwise_geometry(ndim: int = 2) -> Geometry:
     return Geometry((AxisGeometry((0, 0), 1, 1, (0, 0)),) * ndim)
 
 
-def unet_geometry(
-    depth: int = 4, ndim: int = 2, *, pooling: Sequence[Sequence[int]] | None = None
-) -> Geometry:
+def unet_geometry(depth: int = 4, ndim: int = 2, *, pooling: Sequence[Sequence[int]] | None = None) -> Geometry:
     """Geometry of the U-Net: two unpadded 3x3 convolutions a level, ``depth`` poolings.
 
     ``pooling`` gives for each level, from the top, the factor on each axis (2, or 1 where an axis
@@ -129,17 +127,13 @@ def unet_geometry(
     return Geometry(tuple(_unet_axis([level[axis] for level in levels]) for axis in range(ndim)))
 
 
-def check_pooling(
-    depth: int, ndim: int, pooling: Sequence[Sequence[int]] | None
-) -> tuple[tuple[int, ...], ...]:
+def check_pooling(depth: int, ndim: int, pooling: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...], ...]:
     """The pooling factors per level and axis, defaults filled in, or `UsageError`."""
     if depth < 0 or ndim not in (2, 3):
         raise UsageError(f"depth (={depth}) must be at least 0 and ndim (={ndim}) 2 or 3")
     levels = ((2,) * ndim,) * depth if pooling is None else tuple(tuple(level) for level in pooling)
     if len(levels) != depth or any(len(v) != ndim or not set(v) <= {1, 2} for v in levels):
-        raise UsageError(
-            f"pooling (={levels}) must give {depth} levels (the depth) of {ndim} factors, each 1 or 2"
-        )
+        raise UsageError(f"pooling (={levels}) must give {depth} levels (the depth) of {ndim} factors, each 1 or 2")
     return levels
 
 

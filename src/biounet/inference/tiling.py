@@ -92,9 +92,7 @@ def plan_tiles(size: Sequence[int], geometry: Geometry, tile: int | Sequence[int
     size = tuple(int(n) for n in size)
     wanted = (tile,) * len(size) if isinstance(tile, int) else tuple(tile)
     if len(size) != geometry.ndim or len(wanted) != geometry.ndim:
-        raise UsageError(
-            f"image of {len(size)} and tile of {len(wanted)} axes; the geometry has {geometry.ndim}"
-        )
+        raise UsageError(f"image of {len(size)} and tile of {len(wanted)} axes; the geometry has {geometry.ndim}")
     if min(size) < 1 or min(wanted) < 1:
         raise UsageError(f"image size {size} and tile {wanted} must be at least 1 pixel on every axis")
     outputs = tuple(map(_nearest_output, geometry.axes, size, wanted))
@@ -112,9 +110,7 @@ def cheapest_tiles(size: Sequence[int], geometry: Geometry, largest_input: int) 
     fitting = [plan for plan in plans if math.prod(plan.input) <= largest_input]
     if not fitting:
         least = math.prod(_plan(size, geometry, tuple(c[-1] for c in choices)).input)
-        raise UsageError(
-            f"a tile of {largest_input} input pixels is too small; the smallest possible has {least}"
-        )
+        raise UsageError(f"a tile of {largest_input} input pixels is too small; the smallest possible has {least}")
     return min(fitting, key=lambda plan: (plan.work, math.prod(plan.input)))
 
 

@@ -1,0 +1,88 @@
+"""``biounet predict``: labels of images of any size, without seams."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biounet.cli import options
+from biounet.cli.console import Console
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model file, as model.safetensors.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or patterns.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    save: Annotated[str, typer.Option(help="labels, probabilities, overlay; with commas.")] = "labels,overlay",
+    tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Limit for tiles, as 2GB.")] = None,
+    engine: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 (exact) or bf16.")] = "fp32",
+    channels: options.Channels = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Write NAME_labels.tif for every image, an overlay to look at, and run.json."""
+    start = time.perf_counter()
+    console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    from biounet.inference.files import Request, find_inputs, predict_files
+    from biounet.inference.predict import parse_bytes
+    from biounet.model_file import load_model
+
+    request = Request(
+        out,
+        save=tuple(part.strip() for part in save.split(",") if part.strip()),
+        tile=tile,
+        memory=None if memory is None else parse_bytes(memory, "--memory"),
+        channels=None if channels is None else _indices(channels),
+    )
+    paths = find_inputs(inputs)
+    loaded = load_model(model)
+    from biounet.inference.engines import make_engine
+
+    runner = make_engine(loaded, engine=engine, device=device, precision=precision)
+    start_up = time.perf_counter() - start
+    with console.progress("predicting", None) as bar:
+
+        def listen(text: str, done: int, total: int) -> None:
+            if text:
+                console.note(text)
+            else:
+                bar.update(done, total)
+
+        results = predict_files(loaded, runner, paths, request, start_up_s=start_up, listen=listen)
+    for done in results:
+        if done.empty:
+            console.warn(
+                f"{done.name}: nothing was found; is it an image of the kind the model learnt from? "
+                "--save probabilities shows what it saw"
+            )
+    rows = [[d.name, "" if d.objects is None else str(d.objects), f"{d.seconds:.2f}"] for d in results]
+    console.table(f"results in {out}", ["image", "objects", "seconds"], rows)
+    console.finish(
+        {
+            "out": str(out),
+            "model_sha256": loaded.sha256,
+            "engine": runner.name,
+            "precision": runner.precision,
+            "seconds": {"start_up": start_up, "compute": time.perf_counter() - start - start_up},
+            "images": [
+                {"name": d.name, "input": d.input, "files": d.files, "objects": d.objects, "plan": d.plan}
+                for d in results
+            ],
+        }
+    )
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    from biounet.errors import UsageError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--channels {text!r}: write indices from 0 with commas, as 0,2") from None

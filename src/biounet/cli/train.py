@@ -1,0 +1,127 @@
+"""``biounet train``: a folder of annotated images in, a model file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biounet.cli import options
+from biounet.cli.console import Bar, Console
+from biounet.errors import UsageError
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with images and annotations, as it is.")],
+    out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
+    preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
+    network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
+    seed: Annotated[int, typer.Option(help="Of initialisation, samples and dropout.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished model.")] = False,
+    validation: Annotated[
+        str | None, typer.Option(help="Images held back: 'slices 20-23', a folder, or names.")
+    ] = None,
+    images: options.Images = None,
+    masks: options.Masks = None,
+    skip_bad: options.SkipBad = False,
+    task: options.Task = None,
+    ndim: options.Ndim = None,
+    channels: options.Channels = None,
+    unlabelled: options.Unlabelled = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train a model; the best one by the held-back images goes to --out."""
+    from biounet.images.layouts import find_dataset
+    from biounet.settings import read_settings
+
+    console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    if steps is not None and budget is not None:
+        raise UsageError("--steps and --budget exclude each other; give one")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; give one")
+    given = {
+        "network.name": None if network == "unet" else network,
+        "data.task": task,
+        "data.ndim": ndim,
+        "data.channels": None if channels is None else channels.split(","),
+        "data.unlabelled": unlabelled,
+        "data.validation": validation,
+    }
+    settings = read_settings(preset, file=config, overrides=set_ or (), values=given)
+    dataset = find_dataset(data, images=images, masks=masks, ndim=settings.data.ndim, skip_bad=skip_bad)
+
+    from biounet.training.budget import parse_duration
+    from biounet.training.train import train as run
+
+    listener = _Listener(console)
+    with console.progress("training", None) as bar:
+        listener.bar = bar
+        run(
+            dataset,
+            out,
+            settings=settings,
+            steps=steps,
+            budget=None if budget is None else parse_duration(budget),
+            seed=seed,
+            existing="resume" if resume else "overwrite" if overwrite else "refuse",
+            device=device,
+            skip_bad=skip_bad,
+            listen=listener,
+        )
+    console.finish(listener.summary)
+
+
+class _Listener:
+    """Turns events into lines, a bar, and the JSON object."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Bar | None = None
+        self.summary: dict[str, Any] = {}
+        self._loss = 0.0
+        self._score = ""
+
+    def __call__(self, event: Any) -> None:
+        getattr(self, f"_{type(event).__name__.lower()}")(event)
+
+    def _planned(self, event: Any) -> None:
+        for line in event.statements:
+            self.console.note(line)
+
+    def _stepdone(self, event: Any) -> None:
+        self._loss = event.loss if event.step == 1 else 0.95 * self._loss + 0.05 * event.loss
+        if self.bar is not None:
+            self.bar.update(event.step, event.steps, f"loss {self._loss:.3f} {self._score}")
+
+    def _validated(self, event: Any) -> None:
+        scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")
+        self._score = f"held back {event.scores['selection']:.3f}"
+        best = "  (best so far)" if event.is_best else ""
+        self.console.note(f"step {event.step}/{event.steps}  loss {self._loss:.4f}  held back: {scores}{best}")
+
+    def _finished(self, event: Any) -> None:
+        self.console.note(
+            f"{'interrupted at' if event.interrupted else 'finished'} step {event.step} of {event.steps} "
+            f"after {event.seconds:.0f} s: {event.out}" + ("; --resume goes on" if event.interrupted else "")
+        )
+        self.summary = {
+            "model": str(event.out),
+            "sha256": event.model.sha256,
+            "step": event.step,
+            "steps": event.steps,
+            "seconds": event.seconds,
+            "interrupted": event.interrupted,
+            "score": event.model.training["score"],
+            "task": event.model.task,
+            "classes": list(event.model.classes),
+            "statements": event.model.training["statements"],
+        }

@@ -1,0 +1,83 @@
+"""What went wrong, by name: merges, splits, misses and spurious objects; and object by object.
+
+A predicted object covers a true one when more than half of the true object lies in it, and is part of a
+true one when more than half of its own known pixels lie in it. Then
+
+- merges: for each predicted object that covers k > 1 true objects, k - 1;
+- splits: for each true object that k > 1 predicted objects are part of, k - 1;
+- misses: true objects of which the objects that cover it or are part of it hold at most half;
+- spurious: predicted objects that cover none, are part of none and do not touch unknown pixels.
+
+Arrays as in `biounet.evaluation.objects`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from biounet.evaluation.overlap import Indices, Labels, Overlap, overlap
+
+
+def object_errors(predicted: Labels, true: Labels) -> dict[str, int]:
+    """Number of ``merges``, ``splits``, ``misses`` and ``spurious`` objects (see the module's text)."""
+    return object_errors_of(overlap(predicted, true))
+
+
+def object_errors_of(table: Overlap) -> dict[str, int]:
+    """`object_errors` from the table."""
+    pairs = table.pairs
+    covers = 2 * pairs.shared > table.true_sizes[pairs.true]
+    part = 2 * pairs.shared > table.predicted_sizes[pairs.predicted]
+    linked = covers | part
+    held = np.bincount(pairs.true[linked], weights=pairs.shared[linked], minlength=len(table.true_ids))
+    alone = ~table.touches_unknown
+    alone[0] = False
+    alone[pairs.predicted[linked]] = False
+    return {
+        "merges": _more_than_one(pairs.predicted[covers]),
+        "splits": _more_than_one(pairs.true[part]),
+        "misses": int(np.sum(2 * held[1:] <= table.true_sizes[1:])),
+        "spurious": int(alone.sum()),
+    }
+
+
+def object_table(predicted: Labels, true: Labels) -> list[dict[str, Any]]:
+    """One row for each object, for a table or a CSV file.
+
+    First the true objects by id, each with the predicted object of largest IoU (``predicted``, None where
+    nothing overlaps); then the predicted objects that are nobody's best, with ``true`` None. Sizes in
+    known pixels; ``iou`` 0 to 1; ``touches_unknown`` tells which predicted objects are never false.
+    """
+    table = overlap(predicted, true)
+    partner, iou = _best_partners(table)
+    rows = [_row(table, t, int(partner[t]), float(iou[t])) for t in range(1, len(table.true_ids))]
+    left = np.setdiff1d(np.arange(1, len(table.predicted_ids)), partner)
+    return rows + [_row(table, 0, int(p), 0.0) for p in left]
+
+
+def _best_partners(table: Overlap) -> tuple[Indices, Any]:
+    """For each true position the predicted position of largest IoU (0 where none), and that IoU."""
+    pairs = table.pairs
+    partner = np.zeros(len(table.true_ids), np.intp)
+    iou = np.zeros(len(table.true_ids))
+    order = np.argsort(pairs.iou, kind="stable")  # the best is written last
+    partner[pairs.true[order]] = pairs.predicted[order]
+    iou[pairs.true[order]] = pairs.iou[order]
+    return partner, iou
+
+
+def _row(table: Overlap, true: int, predicted: int, iou: float) -> dict[str, Any]:
+    return {
+        "true": int(table.true_ids[true]) or None,
+        "predicted": int(table.predicted_ids[predicted]) or None,
+        "true_pixels": int(table.true_sizes[true]) if true else None,
+        "predicted_pixels": int(table.predicted_sizes[predicted]) if predicted else None,
+        "iou": iou,
+        "touches_unknown": bool(table.touches_unknown[predicted]),
+    }
+
+
+def _more_than_one(owners: Indices) -> int:
+    return len(owners) - len(np.unique(owners))

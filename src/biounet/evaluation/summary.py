@@ -1,0 +1,99 @@
+"""From the scores of each image to means with intervals, in the shape of the JSON output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from biounet.evaluation.intervals import FEWEST_VALUES, MeanInterval, mean_with_interval
+from biounet.evaluation.scores import Scores
+
+Path = tuple[str, ...]
+
+# Everything else lies between 0 and 1.
+_COUNTS = frozenset({"errors", "objects"})
+
+
+def summarise(
+    per_image: Sequence[tuple[str, Scores]],
+    rng: np.random.Generator,
+    *,
+    blocks: Sequence[Scores] | None = None,
+) -> dict[str, Any]:
+    """Means over images with 95 % intervals, from scores as `evaluate_pair` gives them.
+
+    Returns a dict ready for JSON:
+
+    - ``images``: ``[{"name": ..., scores}, ...]``, as given;
+    - ``mean``: the mean of each score over the images where it is defined, None where it is nowhere;
+    - ``interval``: in the same places [low, high], or None where it cannot be told;
+    - ``undefined``: how many images each mean leaves out, only where there are any;
+    - ``pooled``: ``seg`` over all true objects together, with ``interval`` and number of ``objects``;
+    - ``interval_over``: "images", or "blocks".
+
+    Below six images an interval needs ``blocks``, the scores of `block_scores` over all the images. It is
+    the interval of the mean over blocks, moved to the mean over images, since blocks cut objects in parts;
+    counts of errors and objects, which shrink with the block, and pooled scores then have none.
+    """
+    over_blocks = len(per_image) < FEWEST_VALUES
+    columns = _columns([scores for _, scores in per_image])
+    of_blocks = _columns(blocks or [])
+    result: dict[str, Any] = {
+        "images": [{"name": name, **scores} for name, scores in per_image],
+        "mean": {},
+        "interval": {},
+        "undefined": {},
+        "pooled": _pooled([scores for _, scores in per_image], rng),
+        "interval_over": "blocks" if over_blocks else "images",
+    }
+    for path, values in columns.items():
+        bounds = (0.0, np.inf) if path[0] in _COUNTS else (0.0, 1.0)
+        over = mean_with_interval(values, rng, bounds=bounds)
+        interval = over
+        if over_blocks and path[0] not in _COUNTS:
+            interval = mean_with_interval(of_blocks.get(path, []), rng, bounds=bounds)
+        _put(result["mean"], path, over.mean)
+        _put(result["interval"], path, _ends(interval, over.mean, bounds))
+        if over.undefined:
+            _put(result["undefined"], path, over.undefined)
+    return result
+
+
+def flatten(scores: Scores) -> Iterator[tuple[Path, float | None]]:
+    """The single values of nested scores with their paths, such as ("ap", "0.50"), for tables and CSV."""
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            yield from (((name, *rest), inner) for rest, inner in flatten(value))
+        else:
+            yield (name,), value
+
+
+def _columns(all_scores: Sequence[Scores]) -> dict[Path, list[float | None]]:
+    """Per path the values of all images; None where an image has no such score (an absent class)."""
+    flat = [dict(flatten(scores)) for scores in all_scores]
+    paths: Iterable[Path] = dict.fromkeys(path for one in flat for path in one)
+    return {path: [one.get(path) for one in flat] for path in paths}
+
+
+def _pooled(all_scores: Sequence[Scores], rng: np.random.Generator) -> dict[str, Any]:
+    counts = [scores["objects"]["true"] for scores in all_scores]
+    pooled = mean_with_interval(
+        [scores["seg"] for scores in all_scores], rng, weights=counts, bounds=(0.0, 1.0)
+    )
+    return {"seg": pooled.mean, "interval": _ends(pooled, pooled.mean, (0.0, 1.0)), "objects": sum(counts)}
+
+
+def _ends(interval: MeanInterval, mean: float | None, bounds: tuple[float, float]) -> list[float] | None:
+    """Both ends of the interval, moved so that it belongs to the given mean."""
+    if interval.low is None or interval.high is None or interval.mean is None or mean is None:
+        return None
+    shift = mean - interval.mean
+    return [float(np.clip(end + shift, *bounds)) for end in (interval.low, interval.high)]
+
+
+def _put(tree: dict[str, Any], path: Path, value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value

@@ -1,0 +1,71 @@
+"""Label images as int32 ids: 0 background, -1 unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError
+from biounet.images.formats import known_suffix, read_image
+from biounet.images.image import Array, Image, planes
+
+_LARGEST = np.iinfo(np.int32).max
+
+Labels = npt.NDArray[np.int32]
+
+
+def load_labels(path: str | Path, *, ndim: int | None = None) -> list[Labels]:
+    """Every label image in a file, int32 (Z)YX, ids as they stand, -1 for unknown.
+
+    ``ndim`` None: volumes where the file states a z axis, else separate pages. Floating point ids
+    (ImageJ's 32 bit) are taken where they are whole numbers; indices of palette images are the ids.
+    Raises `DataError` for JPEG (it changes values), colours, fractions, ids below -1 or above 2^31 - 1.
+    """
+    path = Path(path)
+    if known_suffix(path) in (".jpg", ".jpeg"):
+        raise DataError(f"{path}: labels in a JPEG are no longer exact; save them as TIFF or PNG")
+    image = read_image(path)
+    indices = Image(image.array, image.axes, None, path, alpha=image.alpha)
+    found = planes(indices, ndim or (3 if "Z" in image.axes else 2))
+    return [as_labels(_one_channel(plane, path), path) for plane in found]
+
+
+def as_labels(array: Array, source: str | Path) -> Labels:
+    """Whole numbers of any dtype as int32 labels; raises `DataError` for values that are none."""
+    if array.dtype.kind == "f":
+        fractions = int(np.count_nonzero(~(np.isfinite(array) & (array == np.floor(array)))))
+        if fractions:
+            raise DataError(
+                f"{source}: {fractions} of {array.size} label values are not whole numbers; "
+                "labels are ids or class values: is this an image?"
+            )
+    least, largest = array.min(initial=0), array.max(initial=0)
+    if least < -1 or largest > _LARGEST:
+        raise DataError(
+            f"{source}: label values run from {least:g} to {largest:g}; allowed are -1 (unknown) to "
+            f"{_LARGEST}: relabel it"
+        )
+    return array.astype(np.int32)
+
+
+def with_unknown(labels: Labels, *, ignore: Labels | None = None, region: Labels | None = None) -> Labels:
+    """Labels with -1 where ``ignore`` is not 0 and where ``region`` is 0, arrays of one shape."""
+    unknown = np.zeros(labels.shape, bool)
+    if ignore is not None:
+        unknown |= ignore != 0
+    if region is not None:
+        unknown |= region == 0
+    return np.where(unknown, np.int32(-1), labels)
+
+
+def _one_channel(plane: npt.NDArray[Any], path: Path) -> Array:
+    if plane.shape[0] > 1 and (plane[1:] != plane[:1]).any():
+        raise DataError(
+            f"{path}: labels in {plane.shape[0]} channels that differ (colours); "
+            "one value a pixel is needed: save ids or class values as a grey or palette image"
+        )
+    result: Array = plane[0]
+    return result

@@ -1,0 +1,110 @@
+"""Annotated images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError
+from biounet.images.annotation import load_labels, with_unknown
+from biounet.images.arrays import MissingPackageError
+from biounet.images.cell_tracking import unknown_cells
+from biounet.images.dataset import Dataset, Item, Problem, Source, refuse
+from biounet.images.formats import read_image
+from biounet.images.image import Array, check_finite, match_channels, planes
+
+_KEPT = 8  # files in memory while their pages are handed out
+
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One annotated image.
+
+    ``image``: (C, *spatial) in its stored dtype. ``labels``: int32 (*spatial), as annotated: 0
+    background, -1 unknown. ``pixel_size_um`` per spatial axis, None where not stated. ``notes``: what
+    was inferred for this image.
+    """
+
+    name: str
+    image: npt.NDArray[Any]
+    labels: Labels
+    pixel_size_um: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def annotated_share(self) -> float:
+        """Share of the pixels that are known, 0 to 1."""
+        return float(np.count_nonzero(self.labels >= 0) / self.labels.size)
+
+    def with_labels(self, labels: Labels) -> Example:
+        """The same image with other labels of the same shape."""
+        return replace(self, labels=labels)
+
+
+def load(dataset: Dataset, *, skip_bad: bool = False) -> list[Example]:
+    """Read every image and annotation of a data set.
+
+    Raises `DataError` listing every image that cannot be read, holds NaN, or has labels that are none
+    (with ``skip_bad`` these are left out), and where no object is drawn in any mask.
+    """
+    reader = _Reader(dataset)
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    for item in dataset.items:
+        try:
+            examples.append(reader.example(item))
+        except MissingPackageError:
+            raise
+        except DataError as error:
+            problems.append(Problem(item.name, str(error)))
+    if problems and (not skip_bad or not examples):
+        raise refuse(dataset.root, problems, len(dataset.items))
+    if not any((example.labels > 0).any() for example in examples):
+        raise DataError(
+            f"{dataset.root}: all {len(examples)} masks are empty, no object is drawn; "
+            "annotate at least one, or check that these are the right masks"
+        )
+    return examples
+
+
+class _Reader:
+    """Reads items, keeping the last files, as the pages of one file are many items."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.ndim, self.channels = dataset.ndim, dataset.channels
+        self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None]]
+        self.images = lru_cache(_KEPT)(self._read_image)
+        self.labels: Callable[[Path], list[Labels]]
+        self.labels = lru_cache(_KEPT)(lambda path: load_labels(path, ndim=self.ndim))
+
+    def example(self, item: Item) -> Example:
+        """The item in memory; raises `DataError` for content that cannot be used."""
+        parts = [self.images(source.path)[0][source.page or 0] for source in item.channels]
+        image = match_channels(np.concatenate(parts), self.channels, item.image.path)
+        labels = self.labels(item.labels.path)[item.labels.page or 0]
+        if item.ignore_value is not None:
+            labels = np.where(labels == item.ignore_value, np.int32(-1), labels)
+        notes: tuple[str, ...] = ()
+        markers = self._page(item.extras.markers)
+        if markers is not None:
+            labels, note = unknown_cells(labels, markers, self._page(item.extras.silver))
+            notes = (note,)
+        ignore, region = self._page(item.extras.ignore), self._page(item.extras.region)
+        labels = with_unknown(labels, ignore=ignore, region=region)
+        return Example(item.name, image, labels, self.images(item.image.path)[1], notes)
+
+    def _page(self, source: Source | None) -> Labels | None:
+        return None if source is None else self.labels(source.path)[source.page or 0]
+
+    def _read_image(self, path: Path) -> tuple[list[Array], tuple[float, ...] | None]:
+        image = read_image(path)
+        check_finite(image, path)
+        return planes(image, self.ndim), image.pixel_size(self.ndim)

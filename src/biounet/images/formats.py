@@ -1,0 +1,150 @@
+"""Image files of every kind into memory. A new format is one function and one row in ``READERS``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from biounet.errors import DataError
+from biounet.images.arrays import nifti_header, npy_header
+from biounet.images.image import AXES, Array, Header, Image
+from biounet.images.pictures import jpeg_header, png_header
+from biounet.images.tiff import tiff_header
+
+READERS: dict[str, Callable[[Path], Header]] = {
+    ".tif": tiff_header,
+    ".tiff": tiff_header,
+    ".png": png_header,
+    ".jpg": jpeg_header,
+    ".jpeg": jpeg_header,
+    ".npy": npy_header,
+    ".nii": nifti_header,
+    ".nii.gz": nifti_header,
+}
+_FREE = 64 << 20  # bytes that any file may declare: sparse files hold less than they declare
+_FIRST_CHANNEL = "_0000"  # nnU-Net's suffix
+
+
+def read_image(path: str | Path) -> Image:
+    """Read one image file of a known format with its axes and pixel size.
+
+    Returns an `Image`: array in native byte order with axes in the order ITCZYX, dtype as stored
+    (truth values become uint8), pixel size in um where the file states it. Values that are not finite
+    are kept (see `check_finite`). Raises `DataError` in one line for a file that is missing, empty,
+    truncated, foreign, damaged, of complex numbers, or that declares more pixels than it can hold.
+    """
+    path = Path(path)
+    header = read_header(path)
+    with _reading(path):
+        array = _native(header.read())
+    if array.shape != header.shape:
+        raise DataError(
+            f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged"
+        )
+    order = [header.axes.index(axis) for axis in AXES if axis in header.axes]
+    return Image(
+        array.transpose(order),
+        "".join(header.axes[axis] for axis in order),
+        header.pixel_size_um,
+        path,
+        alpha=header.alpha,
+        palette=header.palette,
+        notes=header.notes,
+    )
+
+
+def read_header(path: str | Path) -> Header:
+    """What an image file says about itself, without reading its pixels.
+
+    Raises `DataError` as `read_image` does, also when the declared size cannot be in the file or in
+    the memory of this machine.
+    """
+    path = Path(path)
+    reader = READERS.get(known_suffix(path))
+    if reader is None:
+        raise DataError(f"{path}: not an image format known here; known are {', '.join(READERS)}: convert it")
+    with _reading(path):
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, an image file is needed; name a file in it")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
+        header = reader(path)
+        _check_declared(path, header)
+    return header
+
+
+def known_suffix(path: str | Path) -> str:
+    """The longest known suffix of the name in lower case, "" for files of other kinds."""
+    name = Path(path).name.lower()
+    return max((suffix for suffix in READERS if name.endswith(suffix)), key=len, default="")
+
+
+def stem_name(path: str | Path) -> str:
+    """NAME of a file: without its known suffixes (``.tif``, ``.ome.tif``, ``.nii.gz``, ``_0000``)."""
+    name = Path(path).name
+    suffix = known_suffix(name)
+    name = name[: len(name) - len(suffix)] if suffix else Path(name).stem
+    if suffix in (".tif", ".tiff") and name.lower().endswith(".ome"):
+        name = name[:-4]
+    return name.removesuffix(_FIRST_CHANNEL) or name
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a format's library raises on a bad file into one `DataError` of one line."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; check the name") from None
+    except PermissionError as error:
+        raise DataError(f"{path}: may not be read ({error.strerror}); change its permissions") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit into memory; crop it or take a machine with more") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:100]
+        raise DataError(
+            f"{path}: cannot be read as {known_suffix(path)} ({type(error).__name__}: {text}); it is "
+            "damaged, cut short or of another format than its name says: copy or export it again"
+        ) from error
+
+
+def _check_declared(path: Path, header: Header) -> None:
+    if header.dtype.kind not in "buif":
+        raise DataError(
+            f"{path}: holds values of type {header.dtype}; only real numbers can be used: convert it"
+        )
+    if 0 in header.shape:
+        raise DataError(f"{path}: has no pixels (shape {header.shape}); leave it out")
+    declared = header.dtype.itemsize
+    for size in header.shape:
+        declared *= int(size)
+    if declared > header.capacity + _FREE:
+        raise DataError(
+            f"{path}: declares {declared} bytes of pixels (shape {header.shape}), more than a file of "
+            "its size can hold; it is damaged: copy or export it again"
+        )
+    memory = _physical_memory()
+    if memory and declared > memory:
+        raise DataError(
+            f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it"
+        )
+
+
+def _physical_memory() -> int:
+    """Bytes of memory in this machine, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _native(array: Array) -> Array:
+    if array.dtype == bool:
+        return array.view(np.uint8)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,200 @@
+"""Headers of TIFF files of every kind: plain, ImageJ, OME, BigTIFF, tiled, pyramids, any compression."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from biounet.errors import DataError
+from biounet.images.image import Array, Header
+
+# the most bytes one stored byte can become, by TIFF compression tag; others as `_OTHER_RATIO`
+_RATIOS = {1: 8, 5: 1400, 8: 1040, 32946: 1040, 32773: 128}  # 1: bits may be stored eight to a byte
+_OTHER_RATIO = 20_000
+_UM = {
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "nm": 1e-3, "inch": 25400.0, "in": 25400.0, "a": 1e-4,
+    "meter": 1e6, "centimeter": 1e4, "millimeter": 1e3, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "nanometer": 1e-3, "angstrom": 1e-4,
+}  # fmt: skip
+_MANY_WARNINGS = 1000
+_CENTIMETER = 3  # TIFF's ResolutionUnit
+
+
+def tiff_header(path: Path) -> Header:
+    """The first image series of a TIFF, at full resolution.
+
+    Axes are those of ImageJ, OME or the writer; a stack whose axes are not stated is "I". Samples are
+    channels. Raises `DataError` for damaged structure, data cut short, or axes that cannot be resolved.
+    """
+    with _opened(path) as tif:
+        series = tif.series[0]
+        axes, notes = _axes(path, series.axes, series.shape)
+        page = series.keyframe
+        return Header(
+            axes,
+            tuple(series.shape),
+            np.dtype(series.dtype),
+            _capacity(path, series),
+            lambda: _pixels(path),
+            pixel_size_um=_pixel_size(tif, axes),
+            alpha=series.axes.endswith("S") and any(sample in (1, 2) for sample in page.extrasamples),
+            notes=notes + _other_series(tif),
+        )
+
+
+def _pixels(path: Path) -> Array:
+    with _opened(path) as tif:
+        pixels: Array = tif.series[0].asarray(maxworkers=1)
+        return pixels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, with damage that tifffile only logs (lost pages, cut metadata) raised as `DataError`."""
+    complaints: list[str] = []
+    with _listening(complaints), tifffile.TiffFile(path, _multifile=False) as tif:
+        yield tif
+    fatal = [text for text in complaints if re.search("TiffPages|series|invalid value offset", text)]
+    if fatal:
+        raise DataError(
+            f"{path}: the TIFF is damaged or cut short ({_short(fatal[0])}); copy or export it again"
+        )
+
+
+@contextmanager
+def _listening(complaints: list[str]) -> Iterator[None]:
+    handler = _Listener(complaints)
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Listener(logging.Handler):
+    """Collects what tifffile complains of in this thread, and ends a reading that only complains."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.complaints, self.reader, self.warnings = complaints, threading.get_ident(), 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep an error; raise at the thousandth message, where damage leads in circles."""
+        if record.thread != self.reader:
+            return
+        self.warnings += 1
+        if record.levelno >= logging.ERROR:
+            self.complaints.append(record.getMessage())
+        if self.warnings >= _MANY_WARNINGS:
+            raise ValueError(f"{self.warnings} faults, the last is {_short(record.getMessage())}")
+
+
+def _short(text: str) -> str:
+    return " ".join(re.sub(r"^<[^>]*>\s*", "", text).split())[:100]
+
+
+def _axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
+    """Axes as letters of ITCZYX; one axis of unknown meaning becomes I."""
+    axes = stored.replace("S", "C").replace("Q", "I")
+    foreign = [axis for axis in axes if axis not in "ITCZYX"]
+    if len(foreign) == 1 and "I" not in axes:
+        axes = axes.replace(foreign[0], "I")
+    if len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set("ITCZYX"):
+        raise DataError(
+            f"{path}: axes {stored} of shape {shape} cannot be told apart; "
+            "save the image with its axes (ImageJ hyperstack or OME-TIFF, letters TZCYX)"
+        )
+    if foreign:
+        return axes, (f"axis {foreign[0]} taken as separate images",)
+    return axes, ()
+
+
+def _other_series(tif: Any) -> tuple[str, ...]:
+    if len(tif.series) < 2:
+        return ()
+    shapes = ", ".join("x".join(map(str, series.shape)) for series in tif.series[1:4])
+    return (f"only the first of {len(tif.series)} images in the file is used (others: {shapes})",)
+
+
+def _capacity(path: Path, series: Any) -> int:
+    """Most bytes of pixels that the stored bytes can become; raises where they lie outside the file."""
+    end = path.stat().st_size
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > end:
+            raise _cut_short(path, series.dataoffset + series.nbytes, end)
+        return int(series.nbytes)
+    stored = 0
+    for page in series.pages:
+        if page is None:
+            raise DataError(f"{path}: pages of the OME image lie in other files; save it as one file")
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if offset + count > end:
+                raise _cut_short(path, offset + count, end)
+        stored += sum(page.databytecounts)
+    return int(stored) * _RATIOS.get(int(series.keyframe.compression), _OTHER_RATIO)
+
+
+def _cut_short(path: Path, needed: int, size: int) -> DataError:
+    return DataError(
+        f"{path}: the TIFF is cut short: {needed} bytes are needed, {size} are there; copy or export it again"
+    )
+
+
+def _pixel_size(tif: Any, axes: str) -> tuple[float, ...] | None:
+    """um per pixel in the order (Z)YX, where the file states it in a unit of length."""
+    try:
+        if tif.is_ome:
+            sizes = _ome_sizes(tif.ome_metadata or "")
+        elif tif.is_imagej:
+            sizes = _imagej_sizes(tif)
+        else:
+            sizes = _tagged_sizes(tif.pages[0])
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        return None
+    found = [sizes.get(axis, 0.0) for axis in "ZYX" if axis in axes]
+    return tuple(found) if all(0 < size < np.inf for size in found) else None
+
+
+def _ome_sizes(xml: str) -> dict[str, float]:
+    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml)
+    stated = dict(re.findall(r'(PhysicalSize\w+)="([^"]*)"', pixels.group())) if pixels else {}
+    return {
+        axis: float(stated[f"PhysicalSize{axis}"]) * _unit(stated.get(f"PhysicalSize{axis}Unit", "um"))
+        for axis in "ZYX"
+        if f"PhysicalSize{axis}" in stated
+    }
+
+
+def _imagej_sizes(tif: Any) -> dict[str, float]:
+    metadata = tif.imagej_metadata or {}
+    unit = _unit(str(metadata["unit"]))
+    tags = tif.pages[0].tags
+    sizes = {axis: unit * _per_pixel(tags[f"{axis}Resolution"].value) for axis in "YX"}
+    if "spacing" in metadata:
+        sizes["Z"] = unit * abs(float(metadata["spacing"]))
+    return sizes
+
+
+def _tagged_sizes(page: Any) -> dict[str, float]:
+    """From the resolution tags, in centimetres only: inches there are mostly a screen's or printer's."""
+    if int(page.tags["ResolutionUnit"].value) != _CENTIMETER:
+        return {}
+    return {axis: 1e4 * _per_pixel(page.tags[f"{axis}Resolution"].value) for axis in "YX"}
+
+
+def _per_pixel(rational: tuple[int, int]) -> float:
+    return rational[1] / rational[0]
+
+
+def _unit(name: str) -> float:
+    plain = name.strip().lower().replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u").replace("å", "a")
+    return _UM[plain]

@@ -1,0 +1,156 @@
+"""Results as files: whole or not at all, and never a black picture in a viewer."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from biounet.errors import BiounetError, UsageError
+
+_LARGEST_UINT16 = 65535
+_IMAGEJ_LIMIT = 4_000_000_000  # bytes; ImageJ's own TIFFs end at 4 GiB
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name once it is complete.
+
+    The block writes the file at the path it is given. On leaving without an error the content is
+    forced to disk and renamed over ``path`` in one step; on any error it is removed and ``path`` stays
+    as it was. The temporary name keeps the suffix. Missing folders are made. Raises `BiounetError`
+    where the system refuses to write (full disk, no permission).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise BiounetError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_labels(
+    path: str | Path,
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    pixel_size_um: Sequence[float] | None = None,
+    axes: str | None = None,
+) -> None:
+    """Write ids as a TIFF that Fiji and napari open in colour: uint16, float32 beyond 65,535.
+
+    ``labels``: non-negative integers, (Z)YX, or (T)(Z)YX with ``axes`` naming them; default "YX" or
+    "ZYX". ``pixel_size_um`` belongs to the spatial axes in the same order. ImageJ has no 32-bit label
+    images, hence float32, which holds ids below 2^24 exactly. The colour table has black for 0, and
+    the display range is 0 to 255, so each id below 255 has its own colour and higher ids share white.
+    Raises `UsageError` for negative ids (unknown is no result), ids beyond 2^24 or unfitting axes.
+    """
+    axes = axes or {2: "YX", 3: "ZYX"}.get(labels.ndim, "")
+    largest, least = int(labels.max(initial=0)), int(labels.min(initial=0))
+    if least < 0 or largest > 2**24:
+        raise UsageError(f"labels from {least} to {largest} for {path}: ids must lie between 0 and 2^24")
+    stored = labels.astype(np.uint16 if largest <= _LARGEST_UINT16 else np.float32)
+    display = {"LUTs": [colour_table()], "Ranges": (0.0, 255.0), "min": 0.0, "max": 255.0, "mode": "color"}
+    _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
+
+
+def write_probabilities(
+    path: str | Path,
+    probabilities: npt.NDArray[np.float32],
+    *,
+    pixel_size_um: Sequence[float] | None = None,
+) -> None:
+    """Write class probabilities (C, (Z), Y, X) as a float32 TIFF of the same shape, shown from 0 to 1."""
+    axes = {3: "CYX", 4: "CZYX"}.get(probabilities.ndim, "")
+    stored = probabilities.astype(np.float32)
+    display = {"min": 0.0, "max": 1.0, "mode": "grayscale"}
+    _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
+
+
+def write_png(path: str | Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write a picture, RGB (Y, X, 3) or grey (Y, X), uint8, as PNG."""
+    from PIL import Image
+
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+        raise UsageError(
+            f"picture of shape {picture.shape} and type {picture.dtype}: uint8 (Y, X) or (Y, X, 3)"
+        )
+    with whole_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
+
+
+def colour_table() -> npt.NDArray[np.uint8]:
+    """256 different colours, (3, 256): black, 254 bright ones unlike those before, white at the end."""
+    bright = []
+    for index in range(254):
+        hue = index * 0.618034 % 1.0  # golden section: each hue far from the last few
+        saturation, value = ((1.0, 1.0), (0.55, 1.0), (1.0, 0.7))[index % 3]
+        bright.append(colorsys.hsv_to_rgb(hue, saturation, value))
+    table = np.array([(0.0, 0.0, 0.0), *bright, (1.0, 1.0, 1.0)])
+    return np.asarray(np.rint(table.T * 255), np.uint8)
+
+
+def _write_tiff(
+    path: str | Path,
+    array: npt.NDArray[Any],
+    axes: str,
+    *,
+    pixel_size_um: Sequence[float] | None,
+    display: dict[str, Any],
+) -> None:
+    """ImageJ TIFF; OME-TIFF where ImageJ's would change the order of axes or be too large."""
+    if len(axes) != array.ndim or set(axes) - set("TCZYX") or axes[-2:] != "YX":
+        raise UsageError(f"axes {axes!r} for shape {array.shape}: one letter of TCZYX each, YX last")
+    sizes = _sizes(axes, pixel_size_um)
+    imagej = axes == "".join(a for a in "TZCYX" if a in axes) and array.nbytes < _IMAGEJ_LIMIT
+    metadata: dict[str, Any] = {"axes": axes}
+    options: dict[str, Any] = {"compression": "zlib", "predictor": False}
+    if imagej:
+        metadata |= display
+        if sizes:
+            metadata |= {"unit": "um"} | ({"spacing": sizes["Z"]} if "Z" in sizes else {})
+            options["resolution"] = (1 / sizes["X"], 1 / sizes["Y"])
+    else:
+        metadata |= {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+        metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
+        options["bigtiff"] = array.nbytes >= _IMAGEJ_LIMIT
+    with whole_file(path) as temporary:
+        tifffile.imwrite(temporary, array, imagej=imagej, ome=not imagej, metadata=metadata, **options)
+
+
+def _sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]:
+    if pixel_size_um is None:
+        return {}
+    spatial = [axis for axis in axes if axis in "ZYX"]
+    if len(spatial) != len(pixel_size_um) or not all(0 < size < np.inf for size in pixel_size_um):
+        raise UsageError(
+            f"pixel size {tuple(pixel_size_um)} um for axes {axes}: "
+            f"one size above 0 for each of {''.join(spatial)}"
+        )
+    return dict(zip(spatial, map(float, pixel_size_um), strict=True))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the rename itself to disk, where the system knows how to (not on Windows)."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,155 @@
+"""From an image and a model to probabilities and labels, at any size, on arrays."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError, UsageError
+from biounet.inference.engines import Engine
+from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predict_tiled
+from biounet.labels.instances import InstanceSettings, SplitSettings, instances
+from biounet.model_file import Model
+
+Float32 = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_DEFAULT_SHARE = 4  # of the machine's memory that tiles may take unasked: a quarter
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    ``labels``: int32 (*spatial), instance ids or class ids. ``probabilities``: float32
+    (classes, *spatial), summing to 1 over classes. ``plan``: the tiles it was computed by.
+    """
+
+    labels: Labels
+    probabilities: Float32
+    plan: TilePlan
+
+
+def predict_array(
+    model: Model,
+    engine: Engine,
+    image: npt.NDArray[Any],
+    *,
+    plan: TilePlan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Labels and probabilities of one image (C, *spatial) or, with one channel, (*spatial).
+
+    Intensities are normalised over the whole image, never per tile. Raises `DataError` when the
+    channels are not those of the model or values are not finite.
+    """
+    image = with_channels(image, model)
+    plan = plan or plan_for(image.shape[1:], engine)
+    normalised = model.normalisation.apply(image)
+    logits = predict_tiled(engine, normalised, engine.geometry, plan=plan, progress=progress)
+    probabilities = softmax(logits)
+    return Prediction(segment(model, probabilities), probabilities, plan)
+
+
+def with_channels(image: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:
+    """The image as (C, *spatial) with the model's number of channels, or `DataError`."""
+    array = np.asarray(image)
+    if array.ndim == model.ndim:
+        array = array[None]
+    channels = len(model.channels)
+    if array.ndim != model.ndim + 1 or array.shape[0] != channels:
+        raise DataError(
+            f"image of shape {np.shape(image)}: the model takes {channels} channel(s) "
+            f"({', '.join(model.channels)}) and {model.ndim} spatial axes, (C, *spatial)"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise DataError(f"image has {bad} values that are NaN or infinite; replace them and predict again")
+    return array
+
+
+def segment(model: Model, probabilities: Float32) -> Labels:
+    """Labels of probabilities (K, *spatial): objects, or the most probable class."""
+    if model.task == "classes":
+        return np.asarray(probabilities.argmax(axis=0), dtype=np.int32)
+    return instances(1 - probabilities[0], instance_settings(model.postprocessing))
+
+
+def instance_settings(values: Any) -> InstanceSettings:
+    """`InstanceSettings` from the plain values in a model file."""
+    given = dict(values)
+    split = given.pop("split", None)
+    return InstanceSettings(**given, split=None if split is None else SplitSettings(**split))
+
+
+def softmax(logits: Float32) -> Float32:
+    """Pixel-wise softmax over the first axis, float32, computed in place of its own copy."""
+    result: Float32 = np.subtract(logits, logits.max(axis=0), dtype=np.float32)
+    np.exp(result, out=result)
+    result /= result.sum(axis=0)
+    return result
+
+
+def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, memory: int | None = None) -> TilePlan:
+    """Tiles for an image: of the side asked for, or the cheapest within the memory (bytes).
+
+    Without a limit a quarter of the machine's memory is used. Raises `UsageError` with the least
+    memory that would do when a limit is too small for a single tile.
+    """
+    limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
+    per_pixel = engine.bytes_per_input_pixel
+    if tile is not None:
+        plan = plan_tiles(size, engine.geometry, tile)
+        needed = tile_memory(plan, engine)
+        if memory is not None and needed > memory:
+            raise UsageError(f"--tile {tile} needs about {show_bytes(needed)}; --memory is {show_bytes(memory)}")
+        return plan
+    try:
+        return cheapest_tiles(size, engine.geometry, limit // per_pixel)
+    except UsageError:
+        smallest = tile_memory(plan_tiles(size, engine.geometry, 1), engine)
+        raise UsageError(
+            f"--memory {show_bytes(limit)} is too small for one tile; the least is {show_bytes(smallest)}"
+        ) from None
+
+
+def tile_memory(plan: TilePlan, engine: Engine) -> int:
+    """Bytes that computing one tile of the plan takes, about."""
+    return int(np.prod(plan.input)) * engine.bytes_per_input_pixel
+
+
+def total_memory() -> int:
+    """The machine's memory in bytes (8 GB where the system does not say)."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 10**9
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Bytes of a text such as 2GB, 512MiB or 1.5e9; `UsageError` otherwise."""
+    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMG]?I?B?)\s*", text.upper().replace("E", "e"))
+    unit = found.group(2) if found else ""
+    unit = unit + "B" if unit and not unit.endswith("B") else unit
+    try:
+        value = float(found.group(1)) * _UNITS[unit] if found else 0.0
+    except (ValueError, KeyError):
+        value = 0.0
+    if value < 1:
+        raise UsageError(f"{option} {text!r}: write a size such as 2GB or 512MB")
+    return int(value)
+
+
+def show_bytes(count: int) -> str:
+    """A size for people: 1.5 GB, 320 MB."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{max(1, count // 1000)} kB"

@@ -1,0 +1,268 @@
+"""From the probability of a cell class to objects, by steps that each state their reach.
+
+The network is trained with a background line between touching cells, so objects are the components
+of the thresholded probability, and what the line took is given back at the end:
+
+    threshold -> fill holes -> drop specks -> [split by growth from seeds] -> components -> give back
+
+Every step but the numbering of components is local: a pixel's result depends on pixels at most so
+many steps away (`reach`), so blocks with that halo give the same objects as the whole image. An
+ordinary watershed has no such bound, therefore touching objects are split by lock-step growth
+instead. Distances are counted in steps from face to face (L1), sizes in pixels.
+
+Knows nothing of networks or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cc3d
+import edt
+import fastremap
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError, UsageError
+from biounet.labels.components import components, relabel_by_first_pixel
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int32]
+Probability = npt.NDArray[np.float32]
+
+_FACE = {2: 4, 3: 6}
+_FULL = {2: 8, 3: 26}
+_NONE = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How touching objects are split: which seeds, and how far they grow.
+
+    ``seeds``: "probability", pieces where the probability is at least ``level``; or "depth", pieces
+    at least ``level`` pixels inside the mask. Seeds below ``smallest_seed_px`` are dropped; each
+    grows at most ``reach_px`` steps.
+    """
+
+    seeds: Literal["probability", "depth"]
+    level: float
+    reach_px: int
+    smallest_seed_px: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seeds not in ("probability", "depth"):
+            raise UsageError(f"split.seeds (={self.seeds!r}) must be 'probability' or 'depth'")
+        if not (0 < self.level < 1 if self.seeds == "probability" else self.level > 0):
+            raise UsageError(
+                f"split.level (={self.level}) must lie between 0 and 1 for seeds by probability, "
+                "and above 0 pixels for seeds by depth"
+            )
+        _check_counts(self, "split.", ("reach_px", "smallest_seed_px"))
+
+
+@dataclass(frozen=True)
+class InstanceSettings:
+    """The numbers of `instances_from_probabilities`; sizes and steps in pixels."""
+
+    threshold: float = 0.5
+    smallest_px: int = 0
+    fill_holes_px: int = 0
+    give_back_px: int = 0
+    split: SplitSettings | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise UsageError(f"threshold (={self.threshold}) must lie between 0 and 1")
+        _check_counts(self, "", ("smallest_px", "fill_holes_px", "give_back_px"))
+
+
+def _check_counts(settings: object, prefix: str, names: Sequence[str]) -> None:
+    for name in names:
+        if (value := getattr(settings, name)) < 0:
+            raise UsageError(f"{prefix}{name} (={value}) must be a number of pixels, 0 or more")
+
+
+def instances(probability: Probability, settings: InstanceSettings) -> Labels:
+    """`instances_from_probabilities` with its numbers taken from ``settings``."""
+    return instances_from_probabilities(
+        probability,
+        threshold=settings.threshold,
+        smallest_px=settings.smallest_px,
+        fill_holes_px=settings.fill_holes_px,
+        give_back_px=settings.give_back_px,
+        split=settings.split,
+    )
+
+
+def instances_from_probabilities(
+    probability: Probability,
+    *,
+    threshold: float = 0.5,
+    smallest_px: int = 0,
+    fill_holes_px: int = 0,
+    give_back_px: int = 0,
+    split: SplitSettings | None = None,
+) -> Labels:
+    """Objects of one cell class: int32, 0 background, ids 1..n by first pixel in raster order.
+
+    ``probability``: the class's probability, float, (Z)YX, 0 to 1. Pixels at or above ``threshold``
+    are cells; holes of at most ``fill_holes_px`` are filled (`fill_holes`); pieces smaller than
+    ``smallest_px`` dropped; touching objects split if ``split`` is given (`split_touching`); and
+    objects grown by at most ``give_back_px`` into the line between them (`give_back`).
+    Raises `DataError` for values that are not finite, `UsageError` for impossible settings.
+    """
+    settings = InstanceSettings(threshold, smallest_px, fill_holes_px, give_back_px, split)
+    if probability.ndim not in _FACE:
+        raise UsageError(f"probability of shape {probability.shape} must have 2 or 3 axes, (Z)YX")
+    if not np.isfinite(probability).all():
+        raise DataError("probability has values that are not finite (NaN or infinity): predict again")
+    mask = cell_mask(probability, settings)
+    labels = components(mask) if split is None else split_touching(mask, probability, split, smallest_px)
+    return relabel_by_first_pixel(give_back(labels, give_back_px))
+
+
+def reach(settings: InstanceSettings) -> int:
+    """Pixels each way on every axis on which a result may depend, apart from the ids.
+
+    The sum over the steps: `drop_specks` and `fill_holes` their size; seeds their depth and size;
+    growth its steps; `give_back` three times its steps. What lies beyond can change which number
+    a piece gets, never which pixels it has, where ids of pieces that meet across blocks are joined.
+    """
+    total = settings.fill_holes_px + settings.smallest_px + 3 * settings.give_back_px
+    if (split := settings.split) is not None:
+        depth = math.ceil(split.level) if split.seeds == "depth" else 0
+        total += depth + split.smallest_seed_px + split.reach_px + settings.smallest_px
+    return total
+
+
+def cell_mask(probability: Probability, settings: InstanceSettings) -> Mask:
+    """Pixels that belong to any object: threshold, small holes filled, specks dropped.
+
+    Reach: ``fill_holes_px + smallest_px``.
+    """
+    mask = np.asarray(probability >= np.float32(settings.threshold))
+    return drop_specks(fill_holes(mask, settings.fill_holes_px), settings.smallest_px)
+
+
+def fill_holes(mask: Mask, largest_px: int) -> Mask:
+    """The mask with background pieces of at most ``largest_px`` filled, except at the array's edge.
+
+    Holes are pieces by full connectivity (8 in 2D, 26 in 3D), the counterpart of face connectivity
+    for objects: what surrounds such a hole is one face-connected object, so filling never joins
+    two cells that only a line parts. Reach: ``largest_px``, since a larger piece shows more than
+    that many pixels before it leaves the window.
+    """
+    if largest_px <= 0 or mask.size == 0:
+        return mask
+    pieces = cc3d.connected_components(
+        np.ascontiguousarray(~mask).view(np.uint8), connectivity=_FULL[mask.ndim], out_dtype=np.uint32
+    )
+    small = np.bincount(pieces.ravel()) <= largest_px
+    small[0] = False
+    for axis in range(mask.ndim):
+        for side in (0, -1):
+            small[fastremap.unique(np.take(pieces, side, axis=axis))] = False
+    return np.asarray(mask | small[pieces])
+
+
+def drop_specks(mask: Mask, smallest_px: int) -> Mask:
+    """The mask without face-connected pieces of fewer than ``smallest_px``. Reach: ``smallest_px``."""
+    if smallest_px <= 1 or mask.size == 0:
+        return mask
+    pieces = components(mask)
+    large = np.bincount(pieces.ravel()) >= smallest_px
+    large[0] = False
+    return np.asarray(large[pieces])
+
+
+def split_touching(
+    mask: Mask, probability: Probability, split: SplitSettings, smallest_px: int = 0
+) -> Labels:
+    """Labels (int32) of the mask's objects, parted where seeds say so.
+
+    Seeds are numbered by first pixel and grown in lock step (`grow`) through the mask. What no seed
+    reaches within ``reach_px``, or lies in a piece without seed, forms objects of its own, from
+    ``smallest_px`` on. Reach: see `reach`; the seeds' numbers decide ties, so blocks take them from
+    the seeds of the whole image.
+    """
+    seeds = components(seed_mask(mask, probability, split))
+    grown = grow(seeds, mask, split.reach_px)
+    rest = components(drop_specks(mask & (grown == 0), smallest_px))
+    return np.where(rest > 0, rest + grown.max(initial=0), grown).astype(np.int32)
+
+
+def seed_mask(mask: Mask, probability: Probability, split: SplitSettings) -> Mask:
+    """Pixels of the seeds. Reach: ``smallest_seed_px``, and ``level`` too for seeds by depth.
+
+    The depth of a pixel is the Euclidean distance to the nearest background pixel; beyond the edge
+    of the array nothing is known, so the edge counts as no background.
+    """
+    if split.seeds == "probability":
+        inner = mask & (probability >= np.float32(split.level))
+    else:
+        inner = mask & (_depth(mask) >= split.level)
+    return drop_specks(np.asarray(inner), split.smallest_seed_px)
+
+
+def _depth(mask: Mask) -> npt.NDArray[np.float32]:
+    return np.asarray(edt.edt(np.ascontiguousarray(mask), black_border=False), dtype=np.float32)
+
+
+def grow(labels: Labels, into: Mask, steps: int) -> Labels:
+    """Objects grown in lock step through the pixels of ``into``, at most ``steps`` from face to face.
+
+    An unlabelled pixel takes, in the first step in which any face neighbour has a label, the lowest
+    of its neighbours' labels. Labels outside ``into`` stay. Reach: ``steps``.
+    """
+    result = labels.copy()
+    free = into & (labels == 0)
+    for _ in range(steps):
+        lowest = _spread(np.where(result > 0, result, _NONE), np.minimum)
+        taken = free & (lowest < _NONE)
+        if not taken.any():
+            break
+        result[taken] = lowest[taken]
+        free &= ~taken
+    return result
+
+
+def _spread(values: Labels, extremum: np.ufunc) -> Labels:
+    """The largest or smallest value of each pixel and its face neighbours."""
+    result = values.copy()
+    for axis in range(values.ndim):
+        ahead = (slice(None),) * axis + (slice(1, None),)
+        behind = (slice(None),) * axis + (slice(None, -1),)
+        extremum(result[ahead], values[behind], out=result[ahead])
+        extremum(result[behind], values[ahead], out=result[behind])
+    return result
+
+
+def give_back(labels: Labels, steps: int) -> Labels:
+    """The line between touching objects given back: objects grown by at most ``steps``.
+
+    Only narrow gaps are given back: background whose two nearest objects are d1 and d2 face steps
+    away with ``d1 + d2 - 1 <= 2 * steps + 1`` (the gap's width), so that the outer edge of an
+    object stays as it was found. Growing everywhere, or where the probability is not much below
+    the threshold, scored lower on cells carved with a line of two pixels. Ties go to the lowest
+    label. Reach: ``3 * steps``.
+    """
+    if steps <= 0:
+        return labels
+    return grow(labels, _narrow_gaps(labels, 2 * steps + 1), steps)
+
+
+def _narrow_gaps(labels: Labels, width: int) -> Mask:
+    """Background between two different objects that is at most ``width`` pixels across, by face steps."""
+    highest = np.maximum(labels, 0)
+    lowest = np.where(labels > 0, labels, _NONE)
+    nearest = np.full(labels.shape, width + 1, np.int32)
+    narrow = np.zeros(labels.shape, bool)
+    for distance in range(1, width + 1):
+        highest = _spread(highest, np.maximum)
+        lowest = _spread(lowest, np.minimum)
+        nearest[(highest > 0) & (nearest > distance)] = distance
+        narrow |= (lowest < highest) & (highest > 0) & (nearest + distance <= width + 1)
+    return np.asarray(narrow & (labels == 0))

@@ -1,0 +1,185 @@
+"""The one model file, ``*.safetensors``: weights and everything needed to use and to trust them.
+
+A safetensors file with the weights (``network.*``), a golden input with its output (``golden.*``)
+and one metadata entry, ``biounet``, a JSON object. Its ``sha256`` is over all tensors and the other
+metadata, and is checked at every load. No pickle, no dates, durations, paths or host names; nothing
+is imported because a file asks for it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from biounet.errors import DataError, ModelFileError
+from biounet.geometry import AxisGeometry, Geometry
+from biounet.images.normalize import Normalisation
+from biounet.images.writing import whole_file
+
+FORMAT_VERSION = 1
+_KEY = "biounet"
+_NETWORK, _GOLDEN = "network.", "golden."
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with all that belongs to it.
+
+    ``network``: description that `networks.build.build` takes, or ``{"name": "foreign", ...}``.
+    ``weights``: float32 (or integer counters) by parameter name. ``task``: "instances" or "classes".
+    ``classes``: names by class id, background first. ``values``: annotation value of each class.
+    ``channels``: names. ``pixel_size_um``: per spatial axis, or None. ``postprocessing``: settings
+    that turn probabilities into objects. ``training``: settings, seed, steps, scores, rules and the
+    hashes of the data. ``golden``: a small input (1, C, *in) and its logits (1, K, *out), float32.
+    """
+
+    network: Mapping[str, Any]
+    geometry: Geometry
+    weights: Mapping[str, Array]
+    normalisation: Normalisation
+    task: str
+    classes: tuple[str, ...]
+    values: tuple[int, ...]
+    channels: tuple[str, ...]
+    pixel_size_um: tuple[float, ...] | None = None
+    postprocessing: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    golden: tuple[Array, Array] | None = None
+    sha256: str = ""
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes, 2 or 3."""
+        return self.geometry.ndim
+
+    def with_golden(self, golden_input: Array, golden_output: Array) -> Model:
+        """The same model with this golden sample."""
+        return replace(self, golden=(golden_input, golden_output))
+
+
+def save_model(path: str | Path, model: Model) -> str:
+    """Write a model file, whole or not at all, and return its SHA-256."""
+    tensors = {_NETWORK + name: np.ascontiguousarray(value) for name, value in model.weights.items()}
+    if model.golden is not None:
+        tensors |= {_GOLDEN + "input": model.golden[0], _GOLDEN + "output": model.golden[1]}
+    metadata = _metadata(model)
+    metadata["sha256"] = _digest(tensors, metadata)
+    data = save_tensors(tensors, {_KEY: _canonical(metadata)})
+    with whole_file(Path(path)) as temporary:
+        temporary.write_bytes(data)
+    return str(metadata["sha256"])
+
+
+def load_model(path: str | Path) -> Model:
+    """Read and check a model file; the file is closed afterwards and may be replaced.
+
+    Raises `ModelFileError` for a file that is cut short, changed, of another program or of a newer
+    format, and `DataError` when there is none.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    stated = metadata.pop("sha256", None)
+    if stated != _digest(tensors, metadata):
+        raise ModelFileError(
+            f"{path}: the content does not match its checksum; the file was changed or damaged: "
+            "take another copy or train again"
+        )
+    try:
+        return _model(metadata, tensors, str(stated))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "network": dict(model.network),
+        "geometry": [asdict(axis) for axis in model.geometry.axes],
+        "normalisation": model.normalisation.to_dict(),
+        "task": model.task,
+        "classes": list(model.classes),
+        "values": list(model.values),
+        "channels": list(model.channels),
+        "pixel_size_um": None if model.pixel_size_um is None else list(model.pixel_size_um),
+        "postprocessing": dict(model.postprocessing),
+        "training": dict(model.training),
+    }
+
+
+def _model(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: str) -> Model:
+    golden = tuple(tensors[_GOLDEN + name] for name in ("input", "output") if _GOLDEN + name in tensors)
+    size = metadata["pixel_size_um"]
+    return Model(
+        network=metadata["network"],
+        geometry=Geometry(tuple(_axis(axis) for axis in metadata["geometry"])),
+        weights={k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)},
+        normalisation=Normalisation.from_dict(metadata["normalisation"]),
+        task=metadata["task"],
+        classes=tuple(metadata["classes"]),
+        values=tuple(metadata["values"]),
+        channels=tuple(metadata["channels"]),
+        pixel_size_um=None if size is None else tuple(size),
+        postprocessing=metadata["postprocessing"],
+        training=metadata["training"],
+        golden=(golden[0], golden[1]) if len(golden) == 2 else None,
+        sha256=sha256,
+    )
+
+
+def _axis(values: Mapping[str, Any]) -> AxisGeometry:
+    margin, reach = values["margin"], values["reach"]
+    return AxisGeometry(
+        (int(margin[0]), int(margin[1])),
+        int(values["period"]),
+        int(values["smallest"]),
+        (int(reach[0]), int(reach[1])),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such model file; check the name, or train one") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a model file") from error
+    try:
+        tensors = load_tensors(data)
+        length = int.from_bytes(data[:8], "little")
+        text = json.loads(data[8 : 8 + length])["__metadata__"][_KEY]
+        metadata = json.loads(text)
+        version = metadata["format_version"]
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(
+            f"{path}: not a biounet model, or cut short ({type(error).__name__}); take another copy or train again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: model format {version!r}; this biounet reads format {FORMAT_VERSION}: update biounet"
+        )
+    return metadata, tensors
+
+
+def _canonical(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(_canonical({k: v for k, v in metadata.items() if k != "sha256"}).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name}|{value.dtype.str}|{value.shape}|".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,216 @@
+"""What a user may set, with the paper's numbers and the two presets; unknown keys are refused.
+
+Settings are plain values. They know nothing of the code that uses them; numeric functions take
+plain arguments, never one of these objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from biounet.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkSettings(_Section):
+    """Size of the network; the defaults are the paper's."""
+
+    name: str = "unet"
+    width: int = Field(64, ge=1)  # channels of the first level
+    depth: int = Field(4, ge=0, le=7)  # poolings
+    pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
+    batch_norm: bool = False  # not in the paper
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class AugmentationSettings(_Section):
+    """How samples are varied; the paper: shifts, rotations, deformations, grey value variations.
+
+    Fields and units are those of `samples.augment.Augmentation`.
+    """
+
+    elastic_std_px: float = Field(10.0, ge=0)  # of the vectors on the coarse grid
+    elastic_grid: int = Field(3, ge=2)  # points a side
+    rotation_degrees: float = Field(180.0, ge=0, le=180)
+    rotate_in_space: bool | None = None
+    mirror: bool = True
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift_px: int = Field(0, ge=0)  # windows lie anywhere in the image; this is how far they overhang
+    gamma: float = Field(0.1, ge=0)
+    contrast: float = Field(0.1, ge=0)
+    brightness: float = Field(0.1, ge=0)  # in standard deviations of the image
+    noise: float = Field(0.05, ge=0)  # in standard deviations of the image
+    blur_px: float = Field(0.0, ge=0)
+
+
+class LossSettings(_Section):
+    """The weighted cross-entropy: w(x) = w_c(x) + w_0 exp(-(d1 + d2)^2 / (2 sigma^2))."""
+
+    w0: float = Field(10.0, ge=0)
+    sigma_px: float = Field(5.0, gt=0)
+    reading: Literal["multiply", "sum"] = "multiply"
+    class_balance: bool = True  # False: w_c = 1
+    line_width: int = Field(2, ge=0)  # of the background carved between touching cells, in pixels
+
+
+class TrainingSettings(_Section):
+    """Optimiser, schedule, tile and how often what is written; the defaults are the paper's."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(1e-3, gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps
+    clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
+    batch_size: int = Field(1, ge=1)
+    tile: int = Field(388, ge=1)  # side of the output; moved to the nearest admissible
+    averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the processor has it
+    validations: int = Field(12, ge=1)  # how often the held-back images are scored in a run
+    state_seconds: float = Field(60.0, gt=0)  # how often the state is written
+    workers: int = Field(0, ge=0)  # processes that make samples; 0: one thread beside the training
+
+
+class DataSettings(_Section):
+    """How images and annotations are read; what is None is inferred and said."""
+
+    task: Literal["instances", "classes"] | None = None
+    ndim: Literal[2, 3] | None = None
+    channels: tuple[int | str, ...] | None = None
+    unlabelled: Literal["background", "unknown"] = "background"
+    normalisation: Literal["image", "percentile", "dataset"] = "image"
+    validation: str | None = None
+    validation_share: float = Field(0.2, gt=0, lt=1)
+
+
+class Settings(_Section):
+    """Everything that can be set; ``preset`` names where the defaults came from."""
+
+    preset: Literal["paper", "standard"] = "paper"
+    network: NetworkSettings = NetworkSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    data: DataSettings = DataSettings()
+
+
+def paper() -> Settings:
+    """The paper's network and training. The learning rate, which it does not give, is ours."""
+    return Settings()
+
+
+def standard() -> Settings:
+    """A smaller network and a modern optimiser: trains well on two CPU cores in minutes."""
+    return Settings(
+        preset="standard",
+        network=NetworkSettings(width=24, depth=4, dropout=0.1),
+        augmentation=AugmentationSettings(scale=(0.85, 1.15), brightness=0.2, contrast=0.25, gamma=0.25, noise=0.1),
+        training=TrainingSettings(
+            optimizer="adamw",
+            learning_rate=1e-3,
+            momentum=0.9,
+            weight_decay=1e-2,
+            schedule="cosine",
+            warmup=0.03,
+            clip=1.0,
+            batch_size=1,
+            tile=244,
+            averaging=0.1,
+            precision="auto",
+        ),
+    )
+
+
+PRESETS = {"paper": paper, "standard": standard}
+
+
+def read_settings(
+    preset: str = "standard",
+    *,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Settings:
+    """A preset, then a TOML or JSON file over it, then ``key=value`` texts, then ``values`` over that.
+
+    ``values`` maps dotted keys to values; None leaves a setting as it is.
+
+    Raises `UsageError` naming the key, its value and what is allowed.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset!r} is not known; choose {' or '.join(PRESETS)}")
+    settings: dict[str, Any] = PRESETS[preset]().model_dump()
+    if file is not None:
+        _merge(settings, _read_file(file), str(file))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r} has no value; write --set key=value, as training.batch_size=2")
+        _merge(settings, _nested(key.strip(), _parsed(value.strip())), "--set")
+    for key, value in (values or {}).items():
+        if value is not None:
+            _merge(settings, _nested(key, value), "option")
+    return check_settings(settings)
+
+
+def check_settings(values: Mapping[str, Any]) -> Settings:
+    """`Settings` of nested plain values, as stored in a model file; `UsageError` names what is wrong."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = first.get("input")
+        raise UsageError(f"setting {key} (={given!r}): {first['msg']}") from error
+
+
+def _merge(values: dict[str, Any], new: Mapping[str, Any], origin: str, path: str = "") -> None:
+    for key, value in new.items():
+        name = f"{path}{key}"
+        if key not in values:
+            close = difflib.get_close_matches(key, values, 1)
+            hint = f"did you mean {path}{close[0]}? " if close else ""
+            raise UsageError(f"{origin}: setting {name!r} is not known; {hint}known: {', '.join(values)}")
+        if isinstance(values[key], dict) and isinstance(value, Mapping):
+            _merge(values[key], value, origin, f"{name}.")
+        elif isinstance(values[key], dict):
+            raise UsageError(f"{origin}: {name} is a group; set one of {', '.join(values[key])}")
+        else:
+            values[key] = value
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _parsed(text: str) -> Any:
+    """A value written on the command line: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"--config {file}: cannot be read as TOML or JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"--config {file}: must hold a table of settings, not a {type(found).__name__}")
+    return found

@@ -1,0 +1,72 @@
+"""A time budget turned, once, into a number of steps by timing a few real steps on a copy."""
+
+from __future__ import annotations
+
+import copy
+import re
+import statistics
+import time
+from dataclasses import dataclass
+
+from biounet.errors import UsageError
+from biounet.samples.sampler import Sampler
+from biounet.settings import TrainingSettings
+from biounet.training.loop import Validate, train_step
+from biounet.training.state import TrainingState, make_optimizer
+
+DEFAULT_BUDGET_S = 900.0  # on a CPU, where neither --budget nor --steps is given
+_TIMED_STEPS = 4
+_FINISHING_SHARE = 0.03  # of the budget, for tuning and writing at the end
+
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds per step and per validation, and the number of steps they allow."""
+
+    steps: int
+    step_seconds: float
+    validation_seconds: float
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as 15min, 90s, 1.5h or 600; `UsageError` otherwise."""
+    found = re.fullmatch(r"\s*([\d.]+)\s*(s|sec|m|min|h|)\s*", text.lower())
+    try:
+        seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0.0
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError(f"--budget {text!r}: write a time such as 15min, 90s or 2h")
+    return seconds
+
+
+def calibrate(
+    state: TrainingState,
+    sampler: Sampler,
+    validate: Validate,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    precision: str,
+    budget_s: float,
+) -> Calibration:
+    """Steps that fit into ``budget_s`` seconds, counted from now. The state is left as it was."""
+    start = time.perf_counter()
+    network = copy.deepcopy(state.network)
+    trial = TrainingState(network, copy.deepcopy(state.average), make_optimizer(network, settings), {})
+    times = []
+    for step in range(_TIMED_STEPS):
+        began = time.perf_counter()
+        batch = sampler.batch(seed, step, settings.batch_size)
+        train_step(trial, batch, settings, rate=settings.learning_rate, seed=seed, precision=precision)
+        times.append(time.perf_counter() - began)
+    step_seconds = statistics.median(times[1:])
+    began = time.perf_counter()
+    validate(trial.average)
+    validation_seconds = time.perf_counter() - began
+    left = budget_s * (1 - _FINISHING_SHARE) - (time.perf_counter() - start)
+    left -= settings.validations * validation_seconds
+    steps = max(1, int(left / step_seconds))
+    return Calibration(steps, step_seconds, validation_seconds)

@@ -1,0 +1,140 @@
+"""From data and settings to everything the loop needs, each choice with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from biounet.geometry import Geometry
+from biounet.images.normalize import Normalisation, dataset_normalisation
+from biounet.inference.tiling import plan_tiles
+from biounet.networks.build import build, parameter_count
+from biounet.networks.verify import verify_geometry
+from biounet.samples.augment import Augmentation
+from biounet.samples.border_weights import class_weights
+from biounet.samples.sampler import Sampler, class_counts
+from biounet.settings import Settings
+from biounet.training.data import TrainingData
+from biounet.training.split import Split, split_examples
+
+Factory = Callable[[int, int], nn.Module]
+
+_DEPTH_3D = 2  # the margin of depth 3 costs 41 times the volume at 36x50x35 voxels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before its first step. ``statements`` are printed and stored."""
+
+    network: nn.Module
+    geometry: Geometry
+    normalisation: Normalisation
+    split: Split
+    sampler: Sampler
+    precision: str
+    statements: tuple[str, ...]
+
+
+def make_plan(data: TrainingData, settings: Settings, *, seed: int, factory: Factory | None = None) -> Plan:
+    """Network (initialised by ``seed``), held-back images, normalisation and sampler.
+
+    A foreign ``factory(in_channels, classes)`` must give a module with ``geometry``; its declaration
+    is verified by `networks.verify.verify_geometry`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make_network(data, settings, factory)
+    geometry: Geometry = network.geometry  # type: ignore[assignment]
+    split = split_examples(
+        data.examples,
+        geometry,
+        sequence=data.sequence,
+        share=settings.data.validation_share,
+        named=settings.data.validation,
+    )
+    normalisation = _normalisation(settings.data.normalisation, split)
+    sampler = make_sampler(data, settings, geometry, split, normalisation)
+    precision = pick_precision(settings.training.precision)
+    sides = "x".join(map(str, sampler.output_size))
+    statements = (
+        f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
+        f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
+        f"held back: {split.reason}",
+        f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
+    )
+    return Plan(network, geometry, normalisation, split, sampler, precision, statements)
+
+
+def make_network(data: TrainingData, settings: Settings, factory: Factory | None) -> nn.Module:
+    """The network of the settings for these channels and classes, or the verified foreign one."""
+    if factory is None:
+        chosen = settings.network
+        depth = min(chosen.depth, _DEPTH_3D) if data.ndim == 3 and chosen.pooling is None else chosen.depth
+        return build(
+            {
+                **chosen.model_dump(),
+                "depth": depth,
+                "in_channels": data.channels,
+                "classes": data.classes,
+                "ndim": data.ndim,
+            }
+        )
+    network = factory(data.channels, data.classes).eval()
+    verify_geometry(_as_function(network), network.geometry, data.channels)  # type: ignore[arg-type]
+    network.description = {"name": "foreign", "factory": getattr(factory, "__qualname__", "factory")}  # type: ignore[assignment]
+    return network
+
+
+def make_sampler(
+    data: TrainingData, settings: Settings, geometry: Geometry, split: Split, normalisation: Normalisation
+) -> Sampler:
+    """The sampler of the training images, with class weights counted over all of them."""
+    largest = np.max([e.labels.shape for e in split.training], axis=0)
+    tiles = plan_tiles([int(n) for n in largest], geometry, settings.training.tile)
+    task, line = data.meaning.task, settings.loss.line_width
+    counts = class_counts([e.labels for e in split.training], task=task, classes=data.classes, line_width=line)
+    balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
+    return Sampler(
+        images=tuple(normalisation.apply(e.image) for e in split.training),
+        labels=tuple(e.labels for e in split.training),
+        input_size=tiles.input,
+        output_size=tiles.output,
+        margin=tuple(before for before, _ in geometry.margin),
+        task=task,
+        augmentation=Augmentation(**settings.augmentation.model_dump()),
+        class_weights=tuple(float(w) for w in balanced),
+        w0=settings.loss.w0,
+        sigma=settings.loss.sigma_px,
+        reading=settings.loss.reading,
+        line_width=line,
+        classes=data.classes,
+    )
+
+
+def pick_precision(asked: str) -> str:
+    """The precision of the training: "auto" is bf16 where the hardware computes it, else fp32."""
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return "bf16" if capability == "AVX512" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def _normalisation(kind: str, split: Split) -> Normalisation:
+    if kind == "dataset":
+        return dataset_normalisation(e.image for e in split.training)
+    return Normalisation(kind)
+
+
+def _as_function(network: nn.Module) -> Callable[[Any], Any]:
+    def function(batch: Any) -> Any:
+        with torch.no_grad():
+            return network(torch.from_numpy(batch)).numpy()
+
+    return function

@@ -1,0 +1,133 @@
+"""Everything a run needs to go on as if it had never stopped, in one safetensors file.
+
+Weights, their running average, the best weights so far, the optimiser and the step. Samples need
+no state: each is a function of (seed, step, index). Written whole or not at all; no pickle.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from biounet.errors import DataError, UsageError
+from biounet.images.writing import whole_file
+from biounet.settings import TrainingSettings
+
+_KEY = "biounet_state"
+
+
+@dataclass
+class TrainingState:
+    """A network in training. ``average`` is what is validated and saved as the model.
+
+    ``facts``: plain values that must be equal for a resume to be exact (steps, seed, settings,
+    hash of the data, threads). ``best`` maps names to tensors of the best average so far.
+    """
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    facts: dict[str, Any]
+    step: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_step: int = 0
+    best_score: float | None = None
+
+
+def new_state(network: nn.Module, settings: TrainingSettings, facts: dict[str, Any]) -> TrainingState:
+    """A state at step 0."""
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    return TrainingState(network, average, make_optimizer(network, settings), facts)
+
+
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper, or AdamW; weight decay acts on convolutions, not on biases."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999))
+
+
+def write_state(path: Path, state: TrainingState) -> None:
+    """Write the state, whole or not at all."""
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items() if v is not None}
+    metadata = {
+        "facts": state.facts,
+        "step": state.step,
+        "best_step": state.best_step,
+        "best_score": state.best_score,
+    }
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data = save_tensors(plain, {_KEY: json.dumps(metadata, sort_keys=True)})
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_facts(path: Path) -> tuple[dict[str, Any], int]:
+    """Facts and step of a state file; `DataError` when it is damaged."""
+    metadata, _ = _read(path)
+    return metadata["facts"], int(metadata["step"])
+
+
+def read_state(path: Path, state: TrainingState) -> None:
+    """Fill ``state`` from a file written for the same run.
+
+    Raises `DataError` for a damaged file, `UsageError` when facts differ, naming them.
+    """
+    metadata, tensors = _read(path)
+    for name, value in metadata["facts"].items():
+        if state.facts.get(name) != value and name != "threads":
+            raise UsageError(
+                f"{path}: was written with {name} {value!r}, now it is {state.facts.get(name)!r}; "
+                "give the same options as before, or --overwrite to start anew"
+            )
+    try:
+        state.network.load_state_dict(_part(tensors, "network."))
+        state.average.load_state_dict(_part(tensors, "average."))
+        _load_optimizer(state.optimizer, _part(tensors, "optimizer."))
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: does not fit this run ({error}); --overwrite starts anew") from error
+    state.best = _part(tensors, "best.")
+    state.step, state.best_step = int(metadata["step"]), int(metadata["best_step"])
+    state.best_score = metadata["best_score"]
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    values = optimizer.state_dict()
+    values["state"] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        values["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(values)
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        length = int.from_bytes(data[:8], "little")
+        return json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY]), tensors
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable training state; --overwrite starts anew") from error

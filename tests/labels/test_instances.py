@@ -1,0 +1,366 @@
+"""Objects from probabilities: each step by hand, and each step equal on a crop with its stated reach."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from biounet.errors import DataError, UsageError
+from biounet.labels.components import components
+from biounet.labels.instances import (
+    InstanceSettings,
+    SplitSettings,
+    cell_mask,
+    drop_specks,
+    fill_holes,
+    give_back,
+    grow,
+    instances,
+    instances_from_probabilities,
+    reach,
+    seed_mask,
+    split_touching,
+)
+from biounet.labels.targets import carve
+from biounet.samples.synthetic import synthetic_cells
+
+
+def picture(text):
+    """An int32 array from lines of digits, '.' for 0."""
+    return np.array(
+        [[0 if c == "." else int(c) for c in line.strip()] for line in text.strip().split("\n")], np.int32
+    )
+
+
+def mask_of(text):
+    return picture(text) > 0
+
+
+def test_threshold_components_and_raster_order():
+    probability = np.array([[0.1, 0.9, 0.2], [0.5, 0.1, 0.6], [0.49, 0.0, 0.7]], np.float32)
+    expected = picture(".1.\n2.3\n..3")
+    np.testing.assert_array_equal(instances_from_probabilities(probability), expected)
+    np.testing.assert_array_equal(
+        instances_from_probabilities(probability, threshold=0.65), picture(".1.\n...\n..2")
+    )
+
+
+def test_probability_at_the_threshold_is_a_cell_also_where_float32_rounds():
+    assert instances_from_probabilities(np.full((1, 1), 0.7, np.float32), threshold=0.7).item() == 1
+
+
+def test_holes_up_to_a_size_are_filled_but_not_at_the_edge():
+    mask = mask_of("""
+        .1111111
+        1111.111
+        11111111
+        11..1111
+        11.11111
+    """)
+    filled = fill_holes(mask, 2)
+    assert filled[1, 4]
+    assert not filled[0, 0]  # at the edge: may go on outside
+    assert not filled[3, 2]  # three pixels that touch the edge
+    np.testing.assert_array_equal(fill_holes(mask, 0), mask)
+
+
+def test_a_diagonal_line_between_two_cells_is_one_piece_and_its_filling_joins_nothing():
+    mask = ~np.eye(7, dtype=bool)
+    np.testing.assert_array_equal(fill_holes(mask, 5), mask)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(17, 23), (9, 10, 8)]))
+def test_without_a_limit_it_is_the_filling_of_all_holes(seed, shape):
+    mask = np.random.default_rng(seed).random(shape) < 0.75
+    everything = np.ones((3,) * len(shape), bool)
+    expected = ndimage.binary_fill_holes(mask, structure=everything)
+    np.testing.assert_array_equal(fill_holes(mask, mask.size), expected)
+
+
+def test_specks_are_dropped_by_face_connectivity():
+    mask = mask_of("""
+        11..1
+        1..1.
+        ...1.
+    """)
+    np.testing.assert_array_equal(drop_specks(mask, 3), mask_of("11...\n1....\n....."))
+    np.testing.assert_array_equal(drop_specks(mask, 2)[:, 3], [False, True, True])
+    np.testing.assert_array_equal(drop_specks(mask, 1), mask)
+
+
+def test_growth_is_in_lock_step_with_ties_to_the_lowest_label():
+    labels = picture("""
+        2.....1
+        .......
+    """)
+    into = mask_of("1111111\n1111111")
+    np.testing.assert_array_equal(grow(labels, into, 1), picture("22...11\n2.....1"))
+    np.testing.assert_array_equal(grow(labels, into, 9), picture("2221111\n2221111"))
+
+
+def test_growth_goes_around_not_through_what_is_not_allowed():
+    labels = picture("1....\n.....\n.....")
+    into = mask_of("1.111\n1.1.1\n111.1")
+    expected = picture("1.111\n1.1.1\n111.1")
+    np.testing.assert_array_equal(grow(labels, into, 50), expected)
+    assert (grow(labels, into, 5) > 0).sum() == 6
+
+
+def brute_force_growth(labels, into, steps):
+    result = labels.copy()
+    for _ in range(steps):
+        before = result.copy()
+        for place in np.argwhere(into & (before == 0)):
+            around = []
+            for axis in range(labels.ndim):
+                for side in (-1, 1):
+                    there = place.copy()
+                    there[axis] += side
+                    if 0 <= there[axis] < labels.shape[axis] and before[tuple(there)] > 0:
+                        around.append(before[tuple(there)])
+            if around:
+                result[tuple(place)] = min(around)
+    return result
+
+
+@pytest.mark.parametrize("shape", [(12, 15), (6, 7, 5)])
+def test_growth_equals_the_definition_pixel_by_pixel(shape):
+    rng = np.random.default_rng(1)
+    labels = np.where(rng.random(shape) < 0.08, rng.integers(1, 9, shape), 0).astype(np.int32)
+    into = rng.random(shape) < 0.8
+    for steps in (1, 3):
+        np.testing.assert_array_equal(grow(labels, into, steps), brute_force_growth(labels, into, steps))
+
+
+def test_the_line_is_given_back_and_the_outer_edge_stays():
+    labels = picture("""
+        .........
+        .11..222.
+        .11..222.
+        .........
+    """)
+    expected = picture("""
+        .........
+        .1112222.
+        .1112222.
+        .........
+    """)
+    np.testing.assert_array_equal(give_back(labels, 1), expected)
+    np.testing.assert_array_equal(give_back(labels, 0), labels)
+
+
+def test_a_gap_is_narrow_up_to_twice_the_steps_and_one():
+    np.testing.assert_array_equal(give_back(picture("1...2"), 1), picture("11.22"))
+    np.testing.assert_array_equal(give_back(picture("1....2"), 1), picture("1....2"))
+    np.testing.assert_array_equal(give_back(picture("1.....2"), 2), picture("111.222"))
+    np.testing.assert_array_equal(give_back(picture("1......2"), 2), picture("1......2"))
+
+
+def test_giving_back_leaves_unknown_pixels_alone():
+    labels = picture("1..2")
+    labels[0, 1] = -1
+    np.testing.assert_array_equal(give_back(labels, 2), [[1, -1, 2, 2]])
+
+
+def test_a_lonely_cell_gets_nothing_back():
+    labels = picture(".....\n..1..\n.....")
+    np.testing.assert_array_equal(give_back(labels, 2), labels)
+
+
+def test_a_carved_truth_is_given_back_nearly_whole():
+    _, truth = synthetic_cells((256, 256), seed=4)
+    carved = carve(truth, 2)
+    taken = (carved == 0) & (truth > 0)
+    assert taken.mean() > 0.03
+    back = give_back(carved, 2)
+    assert (back == truth)[taken].mean() > 0.9
+    assert (back == truth).mean() > 0.98
+    np.testing.assert_array_equal(back[carved > 0], carved[carved > 0])
+
+
+def test_two_touching_discs_are_split_between_their_seeds():
+    y, x = np.mgrid[:21, :36]
+    discs = np.minimum(np.hypot(y - 10, x - 9), np.hypot(y - 10, x - 26))
+    probability = np.clip(1 - discs / 20, 0, 1).astype(np.float32)
+    whole = instances_from_probabilities(probability)
+    assert whole.max() == 1
+    for split in (SplitSettings("probability", 0.75, 30), SplitSettings("depth", 8.0, 30)):
+        parted = instances_from_probabilities(probability, split=split)
+        assert parted.max() == 2
+        np.testing.assert_array_equal(parted > 0, whole > 0)
+        assert set(np.unique(parted[:, :17])) <= {0, 1}
+        assert set(np.unique(parted[:, 19:])) <= {0, 2}
+
+
+def test_pieces_without_seed_and_what_no_seed_reaches_stay_as_objects():
+    mask = mask_of("1111111.1")
+    probability = np.array([[0.9, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.1, 0.6]], np.float32)
+    split = SplitSettings("probability", 0.8, reach_px=2)
+    np.testing.assert_array_equal(split_touching(mask, probability, split), picture("1112222.3"))
+    np.testing.assert_array_equal(split_touching(mask, probability, split, 2), picture("1112222.."))
+
+
+def test_small_seeds_are_not_seeds():
+    probability = np.array([[0.9, 0.6, 0.9, 0.9]], np.float32)
+    seeds = seed_mask(
+        probability > 0.5, probability, SplitSettings("probability", 0.8, 3, smallest_seed_px=2)
+    )
+    np.testing.assert_array_equal(seeds, [[False, False, True, True]])
+
+
+def test_seeds_by_depth_take_the_edge_of_the_picture_for_no_border():
+    split = SplitSettings("depth", 3.0, 3)
+    mask = np.ones((4, 7), bool)
+    mask[:, 6] = False
+    probability = mask.astype(np.float32)
+    np.testing.assert_array_equal(seed_mask(mask, probability, split)[0], [True] * 4 + [False] * 3)
+
+
+SETTINGS = InstanceSettings(
+    0.4, smallest_px=4, fill_holes_px=3, give_back_px=1, split=SplitSettings("depth", 1.5, 3, 2)
+)
+
+
+def noise_picture(seed, shape):
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.random(shape), 1.0)
+    return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
+
+
+def crops(draw, shape, halo):
+    """A random inner window and its halo, clipped at the edge of the picture as blocks are."""
+    inner, outer, back = [], [], []
+    for size in shape:
+        start = draw(st.integers(0, size - 1))
+        stop = draw(st.integers(start + 1, size))
+        low, high = max(0, start - halo), min(size, stop + halo)
+        inner.append(slice(start, stop))
+        outer.append(slice(low, high))
+        back.append(slice(start - low, stop - low))
+    return tuple(inner), tuple(outer), tuple(back)
+
+
+SHAPES = st.sampled_from([(40, 44), (17, 18, 16)])
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(0, 10_000), SHAPES)
+def test_the_mask_on_a_crop_with_its_reach_equals_the_whole(data, seed, shape):
+    probability = noise_picture(seed, shape)
+    halo = SETTINGS.fill_holes_px + SETTINGS.smallest_px
+    inner, outer, back = crops(data.draw, shape, halo)
+    whole = cell_mask(probability, SETTINGS)
+    np.testing.assert_array_equal(cell_mask(probability[outer], SETTINGS)[back], whole[inner])
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(0, 10_000), SHAPES, st.sampled_from(["depth", "probability"]))
+def test_seeds_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, kind):
+    probability = noise_picture(seed, shape)
+    split = SplitSettings(kind, 1.5 if kind == "depth" else 0.6, 3, 2)
+    mask = probability > 0.4
+    inner, outer, back = crops(data.draw, shape, 2 + 2)
+    whole = seed_mask(mask, probability, split)
+    np.testing.assert_array_equal(seed_mask(mask[outer], probability[outer], split)[back], whole[inner])
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(0, 10_000), SHAPES, st.integers(0, 4))
+def test_growth_and_giving_back_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, steps):
+    probability = noise_picture(seed, shape)
+    seeds = components(probability > 0.6)
+    into = probability > 0.35
+    inner, outer, back = crops(data.draw, shape, steps)
+    whole = grow(seeds, into, steps)
+    np.testing.assert_array_equal(grow(seeds[outer], into[outer], steps)[back], whole[inner])
+    inner, outer, back = crops(data.draw, shape, 3 * steps)
+    whole = give_back(seeds, steps)
+    np.testing.assert_array_equal(give_back(seeds[outer], steps)[back], whole[inner])
+
+
+def test_less_than_the_stated_reach_would_not_do():
+    """The property above can fail: one pixel less of halo, another result."""
+    seeds, into = picture("1......"), np.ones((1, 7), bool)
+    assert grow(seeds, into, 4)[0, 4] == 1
+    assert grow(seeds[:, 1:], into[:, 1:], 4)[0, 3] == 0
+    cells = picture("12.....") * picture("1111111")
+    lines = picture("1.2....")
+    assert give_back(lines, 1)[0, 1] == 1
+    assert give_back(lines[:, 1:], 1)[0, 0] == 0
+    assert cells.max() == 2
+    hole = mask_of("11111\n1...1\n11111")
+    assert fill_holes(hole, 3)[1, 1]
+    assert not fill_holes(hole[:, :3], 3)[1, 1]
+
+
+@settings(max_examples=25)
+@given(st.data(), st.integers(0, 10_000), SHAPES)
+def test_the_chain_on_a_crop_with_the_total_reach_equals_the_whole(data, seed, shape):
+    """All steps on the crop; only the numbers of seeds and rest come from the whole picture."""
+    probability = noise_picture(seed, shape)
+    inner, outer, back = crops(data.draw, shape, reach(SETTINGS))
+    split = SETTINGS.split
+    mask = cell_mask(probability, SETTINGS)
+    seeds = components(seed_mask(mask, probability, split))
+    whole = split_touching(mask, probability, split, SETTINGS.smallest_px)
+    part = cell_mask(probability[outer], SETTINGS)
+    part_seeds = np.where(seed_mask(part, probability[outer], split), seeds[outer], 0).astype(np.int32)
+    grown = grow(part_seeds, part, split.reach_px)
+    rest = drop_specks(part & (grown == 0), SETTINGS.smallest_px)
+    labels = np.where(rest, whole[outer], grown).astype(np.int32)
+    expected = give_back(whole, SETTINGS.give_back_px)[inner]
+    np.testing.assert_array_equal(give_back(labels, SETTINGS.give_back_px)[back], expected)
+
+
+def test_reach_is_the_sum_of_the_steps():
+    assert reach(InstanceSettings()) == 0
+    assert reach(InstanceSettings(smallest_px=5, fill_holes_px=3, give_back_px=2)) == 5 + 3 + 6
+    assert reach(SETTINGS) == (4 + 3) + (2 + 2) + 3 + 4 + 3
+    assert reach(InstanceSettings(split=SplitSettings("probability", 0.9, 7, 0))) == 7
+
+
+def test_settings_and_arguments_give_the_same_in_both_dimensions():
+    for shape in [(30, 31), (12, 13, 14)]:
+        probability = noise_picture(3, shape)
+        by_settings = instances(probability, SETTINGS)
+        by_arguments = instances_from_probabilities(
+            probability, threshold=0.4, smallest_px=4, fill_holes_px=3, give_back_px=1, split=SETTINGS.split
+        )
+        np.testing.assert_array_equal(by_settings, by_arguments)
+        assert by_settings.dtype == np.int32
+        assert by_settings.max() > 1
+
+
+def test_a_flat_volume_gives_what_its_plane_gives():
+    """One plane as a volume: the same objects as in 2D, for every step."""
+    probability = noise_picture(7, (40, 41))
+    flat = instances(probability, SETTINGS)
+    np.testing.assert_array_equal(give_back(flat[None], 2)[0], give_back(flat, 2))
+    plain = InstanceSettings(0.4, smallest_px=4, give_back_px=1, split=SETTINGS.split)
+    np.testing.assert_array_equal(instances(probability[None], plain)[0], instances(probability, plain))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (0, 5), (1, 7), (1, 1, 1)])
+def test_smallest_pictures(shape):
+    assert instances(np.zeros(shape, np.float32), SETTINGS).shape == shape
+    assert instances(np.ones(shape, np.float32), InstanceSettings()).max(initial=0) == (
+        0 if 0 in shape else 1
+    )
+
+
+def test_errors_name_the_setting():
+    with pytest.raises(UsageError, match=r"threshold \(=1.5\) must lie between 0 and 1"):
+        InstanceSettings(1.5)
+    with pytest.raises(UsageError, match=r"give_back_px \(=-1\)"):
+        InstanceSettings(give_back_px=-1)
+    with pytest.raises(UsageError, match=r"split.seeds \(='peaks'\)"):
+        SplitSettings("peaks", 0.5, 3)
+    with pytest.raises(UsageError, match=r"split.level \(=2\)"):
+        SplitSettings("probability", 2, 3)
+    with pytest.raises(UsageError, match=r"split.reach_px \(=-3\)"):
+        SplitSettings("depth", 2, -3)
+    with pytest.raises(UsageError, match="2 or 3 axes"):
+        instances_from_probabilities(np.zeros(3, np.float32))
+    with pytest.raises(DataError, match="not finite"):
+        instances_from_probabilities(np.full((2, 2), np.nan, np.float32))
