@@ -93,9 +93,7 @@ def main() -> None:
     def all_scores(**more: Any) -> Callable[[], Any]:
         return lambda: evaluate_pair(predicted, true, task="instances", warping=False, **more)
 
-    print(
-        f"{options.side}x{options.side} pixels, {len(np.unique(true)) - 1} true objects, median of {repeat}"
-    )
+    print(f"{options.side}x{options.side} pixels, {len(np.unique(true)) - 1} true objects, median of {repeat}")
     rows = {
         "all scores but warping error": all_scores(),
         "... with probabilities (nine thresholds)": all_scores(probabilities=inside),

@@ -24,6 +24,8 @@ TRUE = np.repeat([1, 0, 2, 0, 3, 0], [6, 1, 6, 1, 6, 4])
         (np.repeat([1, 0, 3, 0], [6, 8, 6, 4]), errors(misses=1)),
         (np.repeat([1, 0, 2, 0, 3, 0, 8], [6, 1, 6, 1, 6, 2, 2]), errors(spurious=1)),
         (np.repeat([4, 0], [1, 23]), errors(misses=3)),  # a speck in a cell finds it not, but is no invention
+        (np.repeat([4, 0, 2, 0, 3, 0], [3, 4, 6, 1, 6, 4]), errors(misses=1)),  # half is not enough
+        (np.repeat([4, 0, 2, 0, 3, 0], [4, 3, 6, 1, 6, 4]), errors()),
         (np.zeros(24, int), errors(misses=3)),
     ],
 )

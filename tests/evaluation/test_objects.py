@@ -24,9 +24,7 @@ def challenge_scores(predicted, true, folder):
     for path, labels in zip(paths, (true, predicted), strict=True):
         tifffile.imwrite(path, labels.astype(np.uint16))
     ref, comp, mapped_ref, mapped_comp, iou = match(*map(str, paths))
-    operations = count_acyclic_graph_correction_operations(
-        None, None, [ref], [comp], [mapped_ref], [mapped_comp]
-    )
+    operations = count_acyclic_graph_correction_operations(None, None, [ref], [comp], [mapped_ref], [mapped_comp])
     return ctc_seg([ref], [iou]), ctc_det(**operations)
 
 

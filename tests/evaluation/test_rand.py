@@ -144,17 +144,12 @@ def test_without_cells_and_without_truth():
 def test_best_threshold_of_probabilities():
     true = np.array([[1, 1, 0, 2, 2]])
     inside = np.array([[0.9, 0.9, 0.55, 0.9, 0.65]])
-    assert (
-        rand_error(inside, true, thresholds=[0.5])
-        == 1 - rand_parts(overlap(np.ones((1, 5), int), true)).score
-    )
+    assert rand_error(inside, true, thresholds=[0.5]) == 1 - rand_parts(overlap(np.ones((1, 5), int), true)).score
     assert rand_error(inside, true, thresholds=[0.5, 0.6, 0.7]) == 0.0
     assert rand_error(inside, true) == 0.0
     assert rand_error(inside, np.zeros((1, 5), int)) is None
 
 
 def test_probabilities_of_another_shape():
-    with pytest.raises(
-        DataError, match=r"inside class have shape \(2, 4\), true labels \(4,\).*one class alone"
-    ):
+    with pytest.raises(DataError, match=r"inside class have shape \(2, 4\), true labels \(4,\).*one class alone"):
         rand_error(np.zeros((2, 4)), np.ones(4, int))

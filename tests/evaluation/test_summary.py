@@ -79,6 +79,16 @@ def test_below_six_images_the_interval_is_over_blocks():
     assert summary["pooled"]["interval"] is None
 
 
+def test_the_interval_over_blocks_is_moved_to_the_mean_over_images():
+    counts = {"objects": {"true": 1, "predicted": 1}}
+    image = {"seg": 0.5, **counts}
+    parts = [0.60, 0.72, 0.75, 0.66, 0.70, 0.77, 0.71, 0.69]
+    summary = summarise([("a", image)], np.random.default_rng(0), blocks=[{"seg": value, **counts} for value in parts])
+    low, high = summary["interval"]["seg"]
+    assert 0.43 < low < 0.5 < high < 0.57
+    assert 0.6 < mean_with_interval(parts, np.random.default_rng(0)).low  # unmoved
+
+
 def test_a_summary_of_nothing():
     summary = summarise([], np.random.default_rng(0))
     assert (summary["images"], summary["mean"], summary["pooled"]["seg"]) == ([], {}, None)

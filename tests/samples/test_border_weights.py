@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from biounet.errors import DataError, UsageError
 from biounet.samples.border_weights import (
+    _colours,
     _digits,
     _squared_distance_within,
     band,
@@ -87,7 +88,14 @@ def test_hundreds_of_cells_in_one_anothers_band():
     labels = np.zeros((45, 45), np.int32)
     labels[::3, ::3] = np.random.default_rng(0).permutation(225).reshape(15, 15) + 1
     assert largest_difference(labels) <= TOLERANCE
-    assert largest_difference(labels, sigma=15.0) <= TOLERANCE  # beyond the integer transform
+    assert largest_difference(labels, sigma=15.0) <= TOLERANCE  # beyond the short transform
+
+
+def test_hundreds_of_cells_in_scattered_pieces():
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((50, 50)) < 0.6, rng.integers(1, 600, (50, 50)), 0)
+    assert _colours(np.array([[[0, 49], [0, 49]]] * 600), 24.7).tolist() == list(range(1, 601))
+    assert largest_difference(labels) <= TOLERANCE
 
 
 def test_cells_inside_one_another():
@@ -133,20 +141,23 @@ def test_spacing_is_the_unit_of_sigma():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    hnp.arrays(
-        bool, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 40).map(bool)
-    ),
+    st.integers(0, 2**32),
+    hnp.array_shapes(min_dims=2, max_dims=3, max_side=30),
+    st.floats(0, 0.1),
     st.integers(1, 64),
+    st.booleans(),
 )
-def test_the_integer_transform_is_exact_within_its_radius(outside, radius):
-    found = _squared_distance_within(outside, radius).astype(np.int64)
-    true = (
-        np.rint(ndimage.distance_transform_edt(outside) ** 2)
-        if not outside.all()
-        else np.full(found.shape, np.inf)
-    )
+def test_the_short_distance_transform_is_exact_within_its_radius(seed, shape, density, radius, square):
+    outside = np.random.default_rng(seed).random(shape) >= density
+    pixel = np.ones(len(shape)) if square else np.array([2.5, 0.4, 1.0][-len(shape) :])
+    radii = np.floor(radius / pixel).astype(int).tolist()
+    found = _squared_distance_within(outside, pixel, radii)
+    assert found.dtype == (np.uint16 if square else np.float32)
+    true = np.full(shape, np.inf)
+    if not outside.all():
+        true = ndimage.distance_transform_edt(outside, sampling=pixel) ** 2
     near = true <= radius**2
-    assert (found[near] == true[near]).all()
+    np.testing.assert_allclose(found[near], true[near], rtol=1e-6)
     assert (found[~near] > radius**2).all()
 
 

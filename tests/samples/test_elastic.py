@@ -55,9 +55,7 @@ def test_a_linear_field_stays_linear():
 
 def test_the_vectors_have_the_standard_deviation_asked_for():
     rng = generator(5)
-    corners = np.stack(
-        [displacement_field((3, 3), rng=rng, grid=3, std_px=(10.0, 2.0)) for _ in range(500)], axis=1
-    )
+    corners = np.stack([displacement_field((3, 3), rng=rng, grid=3, std_px=(10.0, 2.0)) for _ in range(500)], axis=1)
     # 4500 draws an axis: the standard error of the ratio is 1.05 %
     assert corners[0].std() == pytest.approx(10, rel=0.045)
     assert corners[1].std() == pytest.approx(2, rel=0.045)
@@ -152,9 +150,7 @@ def test_image_and_labels_stay_in_register(shape):
     inside = warped != -1
     assert 0.5 < inside.mean() < 1
     tie = (np.abs(image % 1 - 0.5) < 0.05).any(0)
-    nearest = labels[
-        tuple(np.clip(np.rint(image).astype(int), 0, np.array(shape).reshape(-1, *[1] * len(shape)) - 1))
-    ]
+    nearest = labels[tuple(np.clip(np.rint(image).astype(int), 0, np.array(shape).reshape(-1, *[1] * len(shape)) - 1))]
     assert (warped == nearest)[inside & ~tie].all()
     assert (np.abs(image - where) > 1).any()
 

@@ -1,0 +1,1 @@
+"""The doctor: what a folder or a model holds, and what is wrong with it."""

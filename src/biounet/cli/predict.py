@@ -30,9 +30,9 @@ def predict(
     """Write NAME_labels.tif for every image, an overlay to look at, and run.json."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    from biounet.inference.files import Request, find_inputs, predict_files
     from biounet.inference.predict import parse_bytes
     from biounet.model_file import load_model
+    from biounet.workflows.predict import Request, find_inputs, predict_files
 
     request = Request(
         out,

@@ -62,9 +62,8 @@ def train(
     from biounet.training.budget import parse_duration
     from biounet.training.train import train as run
 
-    listener = _Listener(console)
     with console.progress("training", None) as bar:
-        listener.bar = bar
+        listener = TrainingListener(console, bar)
         run(
             dataset,
             out,
@@ -80,12 +79,12 @@ def train(
     console.finish(listener.summary)
 
 
-class _Listener:
-    """Turns events into lines, a bar, and the JSON object."""
+class TrainingListener:
+    """Turns the events of a training into lines, a bar, and the JSON object."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, bar: Bar) -> None:
         self.console = console
-        self.bar: Bar | None = None
+        self.bar = bar
         self.summary: dict[str, Any] = {}
         self._loss = 0.0
         self._score = ""
@@ -99,8 +98,7 @@ class _Listener:
 
     def _stepdone(self, event: Any) -> None:
         self._loss = event.loss if event.step == 1 else 0.95 * self._loss + 0.05 * event.loss
-        if self.bar is not None:
-            self.bar.update(event.step, event.steps, f"loss {self._loss:.3f} {self._score}")
+        self.bar.update(event.step, event.steps, f"loss {self._loss:.3f} {self._score}")
 
     def _validated(self, event: Any) -> None:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")

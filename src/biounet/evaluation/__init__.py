@@ -1,0 +1,1 @@
+"""How good labels are: scores of pixels, objects and boundaries, with intervals."""

@@ -27,8 +27,8 @@ def warping_error(predicted: Labels, true: Labels, *, largest_shift_px: float | 
     is inside as 1. Touching objects are first parted by a line (`parted`). Foreground is connected by
     faces, what lies beyond the image counts as background, unknown pixels never change. The smallest
     possible error is hard to find; this, like every practical value, is an upper bound of it. The
-    challenge's program (Fiji) stops after one pass of flips, where a thin line that lies further off than
-    it is wide stays; here such places are tried again (`rewarped`), so the value is at most that.
+    challenge's program (Fiji) stops when no differing pixel is simple, which leaves a thin line that lies
+    further off than it is wide; here such places are tried again (`rewarped`).
 
     ``largest_shift_px`` is the geometric constraint, the paper's mask: truth may change only at pixels
     that far, at most, from its borders. Default no constraint, as in the challenge's program (Fiji).
@@ -42,9 +42,10 @@ def warping_error(predicted: Labels, true: Labels, *, largest_shift_px: float | 
         return None
     target = parted(known_part(predicted, true))
     source = parted(np.where(known, true, np.zeros((), true.dtype)))
-    allowed = known
+    # Unknown pixels are background in both, so that they never have to change.
+    allowed = np.ones(true.shape, np.bool_)
     if largest_shift_px is not None:
-        allowed = known & (_distance_to_border(source) <= largest_shift_px)
+        allowed = _distance_to_border(source) <= largest_shift_px
     result = rewarped(warped(source, target, allowed), target, allowed)
     return float(np.count_nonzero(result != target) / np.count_nonzero(known))
 
@@ -71,9 +72,7 @@ def warped(source: Mask, target: Mask, allowed: Mask) -> Mask:
     differs = bytearray(np.pad((source != target) & allowed, 1).tobytes())
     values = bytearray(padded.tobytes())
     strides = [int(step) for step in np.cumprod((1, *padded.shape[:0:-1]))[::-1]]
-    steps = [
-        sum(o * s for o, s in zip(offset, strides, strict=True)) for offset in neighbour_offsets(source.ndim)
-    ]
+    steps = [sum(o * s for o, s in zip(offset, strides, strict=True)) for offset in neighbour_offsets(source.ndim)]
     simple = SimplePoints(source.ndim)
     waiting = deque(np.flatnonzero(np.frombuffer(differs, np.uint8)).tolist())
     queued = bytearray(differs)

@@ -109,9 +109,7 @@ def paired_difference(
 def _defined(values: Sequence[float | None], weights: Sequence[float] | None) -> tuple[Floats, Floats]:
     weights = [1.0] * len(values) if weights is None else weights
     if len(weights) != len(values) or any(weight < 0 for weight in weights):
-        raise UsageError(
-            f"weights (={list(weights)}) must be {len(values)} numbers of at least 0, one for each value"
-        )
+        raise UsageError(f"weights (={list(weights)}) must be {len(values)} numbers of at least 0, one for each value")
     pairs = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None]
     return np.array([v for v, _ in pairs], np.float64), np.array([w for _, w in pairs], np.float64)
 

@@ -55,9 +55,7 @@ def det(predicted: Labels, true: Labels) -> float | None:
     return det_of(overlap(predicted, true))
 
 
-def ap(
-    predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS
-) -> dict[str, float | None]:
+def ap(predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, float | None]:
     """TP / (TP + FP + FN) for each IoU threshold, keyed "0.50", ...; 0 to 1.
 
     TP are the pairs of an optimal matching of objects with at least this IoU. Source: Schmidt et al.
@@ -66,16 +64,12 @@ def ap(
     return matching_scores(overlap(predicted, true), thresholds)["ap"]
 
 
-def f1(
-    predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS
-) -> dict[str, float | None]:
+def f1(predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, float | None]:
     """2 TP / (2 TP + FP + FN) for each IoU threshold, keyed "0.50", ...; 0 to 1. TP as for `ap`."""
     return matching_scores(overlap(predicted, true), thresholds)["f1"]
 
 
-def pq(
-    predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS
-) -> dict[str, float | None]:
+def pq(predicted: Labels, true: Labels, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, float | None]:
     """Panoptic quality for each IoU threshold, keyed "0.50", ...: sum of IoU over TP / (TP + FP/2 + FN/2).
 
     0 to 1, TP as for `ap`. Source: Kirillov et al. 2019, doi 10.1109/CVPR.2019.00963, who ask for an IoU
@@ -98,18 +92,12 @@ def det_of(table: Overlap) -> float | None:
     found = _covering(table)
     detected = np.unique(found.predicted)
     splits = len(found.true) - len(detected)
-    cost = (
-        _SPLIT * splits
-        + _ADD * (table.true_count - len(found.true))
-        + _DELETE * false_positives(table, detected)
-    )
+    cost = _SPLIT * splits + _ADD * (table.true_count - len(found.true)) + _DELETE * false_positives(table, detected)
     worst = _ADD * table.true_count
     return 1.0 - min(cost, worst) / worst
 
 
-def matching_scores(
-    table: Overlap, thresholds: Sequence[float] = IOU_THRESHOLDS
-) -> dict[str, dict[str, float | None]]:
+def matching_scores(table: Overlap, thresholds: Sequence[float] = IOU_THRESHOLDS) -> dict[str, dict[str, float | None]]:
     """`ap`, `f1` and `pq` for each threshold from the table: ``{"ap": {"0.50": ...}, ...}``."""
     scores: dict[str, dict[str, float | None]] = {"ap": {}, "f1": {}, "pq": {}}
     for threshold in thresholds:

@@ -78,9 +78,7 @@ def class_error_of(table: Overlap) -> float | None:
     return _ratio(int(table.counts[differs].sum()), table.pixels)
 
 
-def class_scores_of(
-    table: Overlap, classes: Sequence[str] | None = None
-) -> dict[str, dict[str, float | None]]:
+def class_scores_of(table: Overlap, classes: Sequence[str] | None = None) -> dict[str, dict[str, float | None]]:
     """`class_scores` from the table."""
     largest = int(max(table.true_ids[-1], table.predicted_ids[-1]))
     names = [str(k) for k in range(largest + 1)] if classes is None else list(classes)

@@ -110,9 +110,7 @@ def information_parts(table: Overlap) -> Parts:
     whole = total * math.log(total)
     of_predicted, of_true = whole - _logs(predicted), whole - _logs(true)
     mutual = max(0.0, of_predicted + of_true - (whole - _logs(shared)))
-    return Parts(
-        _share(2 * mutual, of_predicted + of_true), _share(mutual, of_predicted), _share(mutual, of_true)
-    )
+    return Parts(_share(2 * mutual, of_predicted + of_true), _share(mutual, of_predicted), _share(mutual, of_true))
 
 
 def flooded(predicted: Labels, true: Labels) -> Labels:

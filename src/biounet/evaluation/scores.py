@@ -30,9 +30,7 @@ from biounet.labels.components import components
 Task = Literal["instances", "classes"]
 Scores = dict[str, Any]
 
-LOWER_IS_BETTER = frozenset(
-    {"pixel_error", "rand_error", "warping_error", "merges", "splits", "misses", "spurious"}
-)
+LOWER_IS_BETTER = frozenset({"pixel_error", "rand_error", "warping_error", "merges", "splits", "misses", "spurious"})
 
 
 def evaluate_pair(
@@ -120,9 +118,7 @@ def _class_scores(predicted: Labels, true: Labels, classes: Sequence[str] | None
     }
 
 
-def _partition_scores(
-    cells: Labels, truth: Labels, probabilities: npt.NDArray[np.floating[Any]] | None
-) -> Scores:
+def _partition_scores(cells: Labels, truth: Labels, probabilities: npt.NDArray[np.floating[Any]] | None) -> Scores:
     source = cells if probabilities is None else inside_probability(probabilities, truth.shape)
     thinned = overlap(rand.flooded(cells, truth), truth)
     return {

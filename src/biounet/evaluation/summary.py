@@ -79,9 +79,7 @@ def _columns(all_scores: Sequence[Scores]) -> dict[Path, list[float | None]]:
 
 def _pooled(all_scores: Sequence[Scores], rng: np.random.Generator) -> dict[str, Any]:
     counts = [scores["objects"]["true"] for scores in all_scores]
-    pooled = mean_with_interval(
-        [scores["seg"] for scores in all_scores], rng, weights=counts, bounds=(0.0, 1.0)
-    )
+    pooled = mean_with_interval([scores["seg"] for scores in all_scores], rng, weights=counts, bounds=(0.0, 1.0))
     return {"seg": pooled.mean, "interval": _ends(pooled, pooled.mean, (0.0, 1.0)), "objects": sum(counts)}
 
 

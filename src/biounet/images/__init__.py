@@ -1,0 +1,1 @@
+"""Pixels: files and folders in, arrays out, and back."""

@@ -44,7 +44,8 @@ def nifti_header(path: Path) -> Header:
         nibabel = importlib.import_module("nibabel")
     except ImportError:
         raise MissingPackageError(f"{path}: NIfTI needs a package: pip install nibabel") from None
-    stored: Any = nibabel.load(path)
+    with nibabel.imageglobals.LoggingOutputSuppressor():  # it mends odd headers aloud
+        stored: Any = nibabel.load(path)
     shape = tuple(int(n) for n in stored.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

@@ -119,6 +119,8 @@ def _axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tuple[s
 
 
 def _other_series(tif: Any) -> tuple[str, ...]:
+    if tif.is_ome and tif.series[0].kind != "ome":
+        return ("part of an OME image in several files: the pages in this file, without their axes",)
     if len(tif.series) < 2:
         return ()
     shapes = ", ".join("x".join(map(str, series.shape)) for series in tif.series[1:4])
@@ -135,7 +137,7 @@ def _capacity(path: Path, series: Any) -> int:
     stored = 0
     for page in series.pages:
         if page is None:
-            raise DataError(f"{path}: pages of the OME image lie in other files; save it as one file")
+            raise DataError(f"{path}: pages that the OME metadata lists are not there; export it again as one file")
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + count > end:
                 raise _cut_short(path, offset + count, end)

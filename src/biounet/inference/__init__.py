@@ -1,0 +1,1 @@
+"""A model over an image of any size: engines and exact tiles."""

@@ -1,0 +1,1 @@
+"""Annotations: what they mean, targets from them, objects from probabilities."""

@@ -178,9 +178,7 @@ def drop_specks(mask: Mask, smallest_px: int) -> Mask:
     return np.asarray(large[pieces])
 
 
-def split_touching(
-    mask: Mask, probability: Probability, split: SplitSettings, smallest_px: int = 0
-) -> Labels:
+def split_touching(mask: Mask, probability: Probability, split: SplitSettings, smallest_px: int = 0) -> Labels:
     """Labels (int32) of the mask's objects, parted where seeds say so.
 
     Seeds are numbered by first pixel and grown in lock step (`grow`) through the mask. What no seed

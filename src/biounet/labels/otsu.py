@@ -79,9 +79,7 @@ def _peaks(depth: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], distance
     return seeds
 
 
-def tune_otsu(
-    images: Sequence[npt.NDArray[np.generic]], truths: Sequence[Labels], score: Score
-) -> OtsuSettings:
+def tune_otsu(images: Sequence[npt.NDArray[np.generic]], truths: Sequence[Labels], score: Score) -> OtsuSettings:
     """The settings with the highest mean ``score(labels, truth)`` over annotated images.
 
     All combinations are tried: both polarities, three smoothings, and peak distances and smallest

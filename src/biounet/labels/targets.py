@@ -70,9 +70,7 @@ def _window_extremum(values: Labels, radius: int, extremum: np.ufunc) -> Labels:
     return result
 
 
-def class_targets(
-    labels: npt.NDArray[Any], *, task: Task, classes_of: Mapping[int, int] | None = None
-) -> Labels:
+def class_targets(labels: npt.NDArray[Any], *, task: Task, classes_of: Mapping[int, int] | None = None) -> Labels:
     """Class of each pixel, int32, shape of ``labels``: what the cross-entropy compares with.
 
     ``task`` "classes": labels are classes already and come back unchanged. ``task`` "instances":

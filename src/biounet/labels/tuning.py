@@ -28,9 +28,7 @@ SEED_PROBABILITIES = (0.7, 0.85, 0.95)
 SEED_DEPTH_SHARES = (0.25, 0.4, 0.55)
 
 
-def tune(
-    probabilities: Sequence[npt.NDArray[np.float32]], truths: Sequence[Labels], score: Score
-) -> InstanceSettings:
+def tune(probabilities: Sequence[npt.NDArray[np.float32]], truths: Sequence[Labels], score: Score) -> InstanceSettings:
     """The settings with the highest mean ``score(labels, truth)`` over held-back images.
 
     ``probabilities`` of the cell class and ``truths`` (int32), pairs of equal shape (Z)YX. Searched
@@ -91,8 +89,7 @@ def _splits(size_px: float, ndim: int) -> list[SplitSettings | None]:
     seed_px = max(1, round(0.02 * size_px))
     by_probability = [SplitSettings("probability", p, steps, seed_px) for p in SEED_PROBABILITIES]
     by_depth = [
-        SplitSettings("depth", max(1.0, round(share * radius, 1)), steps, seed_px)
-        for share in SEED_DEPTH_SHARES
+        SplitSettings("depth", max(1.0, round(share * radius, 1)), steps, seed_px) for share in SEED_DEPTH_SHARES
     ]
     return [None, *by_probability, *by_depth]
 
@@ -110,6 +107,5 @@ def check_pairs(name: str, inputs: Sequence[npt.NDArray[Any]], truths: Sequence[
     shapes = [a.shape for a in inputs], [a.shape for a in truths]
     if not inputs or shapes[0] != shapes[1]:
         raise UsageError(
-            f"{name} of shapes {shapes[0]} and truths of shapes {shapes[1]}: "
-            "need at least one pair, both of one shape"
+            f"{name} of shapes {shapes[0]} and truths of shapes {shapes[1]}: need at least one pair, both of one shape"
         )

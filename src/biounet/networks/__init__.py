@@ -1,0 +1,1 @@
+"""Networks as modules with a declared geometry; they know nothing of files, tiles or settings."""

@@ -29,8 +29,9 @@ def line_chart(
 ) -> str:
     """An ``<svg>`` element with one line for each series over common ``x``.
 
-    Values that are not finite leave a gap. More than 400 points are averaged in groups, so that
-    long runs stay small. Line ``k`` has the class ``line-k``; the legend is the page's affair.
+    Values that are not finite are left out and their neighbours joined, so that a score taken now
+    and then is a line too. More than 400 points are averaged in groups, so that long runs stay
+    small. Line ``k`` has the class ``line-k``; the legend is the page's affair.
     Raises `UsageError` when a series is not as long as ``x``.
     """
     lengths = {name: len(values) for name, values in series.items()}
@@ -38,8 +39,8 @@ def line_chart(
         raise UsageError(f"curve {title!r}: x has {len(x)} values, the series {lengths}; they must be equal")
     places = _thin(np.asarray(x, dtype=float))
     lines = {name: _thin(np.asarray(values, dtype=float)) for name, values in series.items()}
-    across = _ticks(places, max(2, width // 110))
-    up = _ticks(np.concatenate([np.zeros(0), *lines.values()]), max(2, height // 60))
+    across = _ticks(np.asarray(x, dtype=float), max(2, width // 110))
+    up = _ticks(np.concatenate([np.zeros(0), *lines.values()]), max(2, height // 48))
     frame = _Frame(width, height, _limits(across, places), _limits(up, *lines.values()))
     drawn = [frame.path(places, values, k) for k, values in enumerate(lines.values())]
     spoken = escape(f"{title}: {', '.join(series)} over {x_label or 'x'}")
@@ -73,7 +74,7 @@ def _ticks(values: Floats, wanted: int) -> list[float]:
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next((m * power for m in (1, 2, 5) if m * power >= rough), 10 * power)
+    step = min((m * power for m in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [k * step for k in range(first, last + 1)]
 
@@ -113,16 +114,12 @@ class _Frame:
         return lines
 
     def path(self, places: Floats, values: Floats, number: int) -> str:
-        steps, pen_up = [], True
-        for place, value in zip(places, values, strict=True):
-            if not (math.isfinite(place) and math.isfinite(value)):
-                pen_up = True
-                continue
-            steps.append(f"{'M' if pen_up else 'L'}{self.x(place):.1f} {self.y(value):.1f}")
-            pen_up = False
-        if len(steps) == 1:  # a single point would be invisible
-            steps.append("h0.01")
-        return f'<path class="line line-{number % 6}" d="{"".join(steps)}"/>'
+        finite = np.isfinite(places) & np.isfinite(values)
+        points = [f"{self.x(a):.1f} {self.y(b):.1f}" for a, b in zip(places[finite], values[finite], strict=True)]
+        if len(points) == 1:  # the round cap of a line without length shows as a dot
+            points *= 2
+        start = "M" if points else ""
+        return f'<path class="line line-{number % 6}" d="{start}{"L".join(points)}"/>'
 
     def label(self, x_label: str, y_label: str) -> str:
         middle = (_LEFT + self.width - _RIGHT) / 2

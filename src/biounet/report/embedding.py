@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Picture = npt.NDArray[np.uint8]
 
-_SIDES = (2048, 1600, 1280, 1024, 800, 640, 480, 360, 256, 160, 96, 48)
+LARGEST_SIDE = 2048
+SMALLEST_SIDE = 48
+_SMALL_PIXELS = 400_000
 
 
 def embed(pictures: Sequence[Picture], budget: int) -> list[str]:
     """``data:`` addresses of pictures (Y, X, 3 or 4) that together take at most ``budget`` characters.
 
-    Layers with transparency are PNG; the others PNG too where that is small, else JPEG. Where all
-    do not fit, every picture with a side above a common limit is made smaller, and the limit is
-    lowered until they do; the last limit (48 pixels) is kept whatever it takes.
+    Small pictures are PNG, exact; large ones JPEG, or PNG of 256 colours where they have
+    transparency. Where all do not fit, pictures with a side above a common limit are made smaller,
+    and the limit is lowered until they fit, but not below 48 pixels, whatever they take then.
     """
-    encoded: list[str] = []
-    for side in _SIDES:
+    side = LARGEST_SIDE
+    while True:
         encoded = [_address(_at_most(picture, side)) for picture in pictures]
-        if sum(map(len, encoded)) <= budget:
-            break
-    return encoded
+        taken = sum(map(len, encoded))
+        if taken <= budget or side == SMALLEST_SIDE:
+            return encoded
+        largest = max(max(picture.shape[:2]) for picture in pictures)
+        share = math.sqrt(max(budget, 0) / taken)
+        side = max(SMALLEST_SIDE, int(min(side, largest) * min(0.9, share)))
 
 
 def _at_most(picture: Picture, side: int) -> Picture:
@@ -42,16 +49,25 @@ def _at_most(picture: Picture, side: int) -> Picture:
 
 
 def _address(picture: Picture) -> str:
-    png = _encoded(picture, "PNG", optimize=True)
-    if picture.shape[2] == 4 or len(png) < 200_000:
-        return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    jpeg = _encoded(picture, "JPEG", quality=88, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+    form, content = _encoded(picture)
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
-def _encoded(picture: Picture, form: str, **options: object) -> bytes:
+def _encoded(picture: Picture) -> tuple[str, bytes]:
+    """Format and bytes: of the exact PNG where the picture is small, else of what takes less room."""
     from PIL import Image
 
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if picture.shape[2] == 3 and (picture == picture[..., :1]).all():
+        image = image.convert("L")
+    if picture.shape[0] * picture.shape[1] <= _SMALL_PIXELS:
+        return "png", _saved(image, "PNG")
+    if picture.shape[2] == 4:
+        return "png", _saved(image.quantize(256, method=Image.Quantize.FASTOCTREE), "PNG")
+    return "jpeg", _saved(image, "JPEG", quality=88)
+
+
+def _saved(image: Any, form: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format=form, **options)
+    image.save(buffer, format=form, **options)
     return buffer.getvalue()

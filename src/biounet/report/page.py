@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class Numbers:
 class Table:
     """Rows under a header; the first column names the row. Only the first 500 rows are shown.
 
-    Floats are shown with four digits, None and NaN as a dash.
+    Floats have three decimals, fewer from 10 on, or three digits where a column holds values below
+    0.001; None and NaN are a dash.
     """
 
     title: str
@@ -79,7 +81,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines over a common x; values that are not finite leave gaps."""
+    """Lines over a common x; values that are not finite are left out."""
 
     title: str
     x: Sequence[float]
@@ -155,7 +157,7 @@ def _prepared(block: Block) -> dict[str, Any]:
         case Code():
             return {"kind": kind, "title": block.title, "text": block.text.strip("\n")}
         case Numbers():
-            items = [(name, _shown(value), note) for name, value, note in block.items]
+            items = [(name, _shown([value])[0], note) for name, value, note in block.items]
             return {"kind": kind, "items": items}
         case Table():
             return {"kind": kind, **_table(block)}
@@ -178,9 +180,11 @@ def _table(table: Table) -> dict[str, Any]:
             )
     hidden = max(0, len(table.rows) - MOST_ROWS)
     more = f"The first {MOST_ROWS} of {len(table.rows)} rows. " if hidden else ""
-    columns = list(zip(*table.rows, strict=True))
-    numeric = [all(isinstance(v, int | float | None) for v in column) for column in columns] or [False] * width
-    rows = [[_shown(value) for value in row] for row in table.rows[:MOST_ROWS]]
+    columns = list(zip(*table.rows[:MOST_ROWS], strict=True)) or [()] * width
+    numeric = [
+        all(isinstance(v, int | float | np.number | None) for v in column) and bool(column) for column in columns
+    ]
+    rows = list(zip(*map(_shown, columns), strict=True))
     return {
         "title": table.title,
         "header": list(zip(table.header, numeric, strict=True)),
@@ -189,20 +193,25 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _shown(value: object) -> str:
-    """A cell as text: floats with four digits, None and NaN as a dash."""
+def _shown(values: Sequence[object]) -> list[str]:
+    """The cells of one column as text, its floats with equally many decimals."""
+    sizes = [abs(float(v)) for v in values if isinstance(v, float | np.floating)]
+    sizes = [size for size in sizes if math.isfinite(size) and size > 0]
+    decimals = max(0, 3 - math.floor(math.log10(max([1.0, *sizes]))))
+    form = ".3g" if sizes and min(sizes) < 0.001 else f".{decimals}f"
+    return [_cell(value, form) for value in values]
+
+
+def _cell(value: object, form: str) -> str:
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return "–"
-    if isinstance(value, float | np.floating):
-        return f"{float(value):.4g}"
-    return str(value)
+    return format(value, form) if isinstance(value, float | np.floating) else str(value)
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
     """Two drawings of the same curve: wide, and narrow for a phone, where letters would shrink."""
-    labels = {"x_label": curve.x_label, "y_label": curve.y_label}
-    wide = line_chart(curve.title, curve.x, curve.series, **labels)
-    narrow = line_chart(curve.title, curve.x, curve.series, **labels, width=360, height=260)
+    draw = partial(line_chart, curve.title, curve.x, curve.series, x_label=curve.x_label, y_label=curve.y_label)
+    wide, narrow = draw(width=720, height=300), draw(width=360, height=260)
     names = [(number % 6, name) for number, name in enumerate(curve.series)]
     return {"title": curve.title, "wide": wide, "narrow": narrow, "names": names, "note": curve.note}
 

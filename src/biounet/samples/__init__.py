@@ -1,0 +1,1 @@
+"""Training samples: deformation, grey values, targets and border weights."""

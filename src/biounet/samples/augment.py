@@ -106,9 +106,7 @@ def _rotation(axis: Matrix, angle: float) -> Matrix:
     return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross))
 
 
-def coordinate_map(
-    shape: Sequence[int], pivot: Sequence[int], source: Sequence[int], *, matrix: Matrix
-) -> Floats:
+def coordinate_map(shape: Sequence[int], pivot: Sequence[int], source: Sequence[int], *, matrix: Matrix) -> Floats:
     """Where in the image each pixel of the sample comes from, float32 (ndim, *shape).
 
     The linear map of `linear_map` with the sample's pixel ``pivot`` lying exactly on the image's

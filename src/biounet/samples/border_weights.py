@@ -32,9 +32,10 @@ Floats = npt.NDArray[np.float32]
 Reading = Literal["multiply", "sum"]
 
 TOLERANCE = 5e-5
-_LARGEST_RADIUS = 64  # of the integer transform; the general one is faster beyond
+_LARGEST_RADIUS = 64  # pixels; beyond, the general distance transform is faster
 _STRIP = 200_000  # pixels
-_BLOCK = 128  # cells
+_BLOCK = 64  # cells
+_MANY = 500  # neighbours a cell: colours save nothing any more
 
 
 def border_weights(
@@ -89,9 +90,7 @@ def band(w0: float, sigma: float, tolerance: float = TOLERANCE) -> float:
     tolerance. A weight depends on cells up to this distance and no further.
     """
     if not (sigma > 0 and tolerance > 0 and w0 >= 0):
-        raise UsageError(
-            f"border weights need sigma (={sigma}) > 0, tolerance (={tolerance}) > 0 and w0 (={w0}) >= 0"
-        )
+        raise UsageError(f"border weights need sigma (={sigma}) > 0, tolerance (={tolerance}) > 0 and w0 (={w0}) >= 0")
     return sigma * math.sqrt(2 * math.log(w0 / tolerance)) if w0 > tolerance else 0.0
 
 
@@ -108,9 +107,7 @@ def class_weights(counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     pixels = np.asarray(counts, np.float64)
     present = pixels > 0
     if pixels.ndim != 1 or not present.any():
-        raise DataError(
-            f"class counts {pixels.tolist()} hold no annotated pixel: annotate some of each class"
-        )
+        raise DataError(f"class counts {pixels.tolist()} hold no annotated pixel: annotate some of each class")
     weights = np.zeros_like(pixels)
     weights[present] = pixels.sum() / (present.sum() * pixels[present])
     return weights
@@ -181,7 +178,8 @@ def _colours(boxes: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int
     """Colours 1..k, so that cells whose boxes lie within ``reach`` differ; 0 for a cell alone.
 
     Where d1 + d2 <= reach the two nearest cells lie within reach of each other, so they differ.
-    Greedy, from the top of the plane downwards; ``boxes`` (n, ndim, 2) in the unit of ``reach``.
+    Greedy, from the top of the plane downwards; ``boxes`` (n, ndim, 2) in the unit of ``reach``. Where
+    cells have hundreds of neighbours (scattered pieces), every cell gets its own colour.
     """
     order = np.argsort(boxes[:, 0, 0], kind="stable")
     first, last = boxes[order, :, 0], boxes[order, :, 1]
@@ -193,6 +191,8 @@ def _colours(boxes: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int
         gap = np.maximum(first[start:stop, None] - last[low:stop], first[low:stop] - last[start:stop, None])
         near = (np.maximum(gap, 0) ** 2).sum(-1) <= reach**2
         np.fill_diagonal(near[:, start - low :], False)
+        if np.count_nonzero(near) > _MANY * len(near):
+            return np.arange(1, len(boxes) + 1)
         met[start:stop] |= near.any(1)
         met[low:stop] |= near.any(0)
         for cell in range(start, stop):
@@ -245,39 +245,49 @@ def _digits(count: int) -> list[npt.NDArray[np.uint8]]:
     return tables
 
 
-def _squared_distance(
-    outside: npt.NDArray[np.bool_], pixel: npt.NDArray[np.float64], reach: float
-) -> npt.NDArray[Any]:
-    """Squared distance to the nearest False; where d1 >= 1 makes d1 + d2 > reach, some large value."""
-    radius = math.floor(reach) - 1
-    if outside.ndim == 2 and (pixel == 1).all() and radius <= _LARGEST_RADIUS:
-        return _squared_distance_within(outside, radius)
+def _squared_distance(outside: npt.NDArray[np.bool_], pixel: npt.NDArray[np.float64], reach: float) -> npt.NDArray[Any]:
+    """Squared distance to the nearest False; where d1 + d2 must exceed ``reach``, some large value."""
+    radii = np.floor((reach - pixel.min()) / pixel).astype(int).tolist()  # d2, as d1 is a pixel or more
+    if max(radii) <= _LARGEST_RADIUS:
+        return _squared_distance_within(outside, pixel, radii)
     squared = edt.edtsq(outside, anisotropy=tuple(pixel.tolist()), black_border=False, parallel=1)
     return np.asarray(squared, np.float32)
 
 
-def _squared_distance_within(outside: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.uint16]:
-    """Squared distance of each pixel (YX) to the nearest False, exact up to ``radius``, above it larger.
+def _squared_distance_within(
+    outside: npt.NDArray[np.bool_], pixel: npt.NDArray[np.float64], radii: Sequence[int]
+) -> npt.NDArray[Any]:
+    """Squared distance to the nearest False, exact up to ``radii`` pixels on each axis, above that larger.
 
-    The separable transform (min-plus convolution with a parabola) in 16-bit integers: within a
-    short radius several times faster than a general one.
+    The separable transform: nearest pixel on each line of the last axis (pixel size 1), then the
+    min-plus convolution with a parabola on the other axes. Within a short radius several times
+    faster than a general one, in 16-bit integers where all pixel sizes are 1 even more so.
     """
-    along = outside.view(np.uint8) * np.uint8(radius + 1)
+    far = radii[-1] + 1
+    along = outside.view(np.uint8) * np.uint8(far)
     step = 1
-    while step <= radius:  # a cone is the min-plus product of cones of 1, 2, 4, ... pixels
-        np.minimum(along[:, step:], along[:, :-step] + np.uint8(step), out=along[:, step:])
-        np.minimum(along[:, :-step], along[:, step:] + np.uint8(step), out=along[:, :-step])
+    while step < far:  # a cone is the min-plus product of cones of 1, 2, 4, ... pixels
+        np.minimum(along[..., step:], along[..., :-step] + np.uint8(step), out=along[..., step:])
+        np.minimum(along[..., :-step], along[..., step:] + np.uint8(step), out=along[..., :-step])
         step *= 2
-    height, width = along.shape
-    squares = np.full((height + 2 * radius, width), (radius + 1) ** 2, np.uint16)
-    np.multiply(along, along, out=squares[radius : radius + height], dtype=np.uint16)
-    result = squares[radius : radius + height].copy()
-    rows = max(1, _STRIP // width)
-    for start in range(0, height, rows):  # strips that stay in the cache
+    squares: npt.NDArray[Any] = np.multiply(along, along, dtype=np.uint16 if (pixel == 1).all() else np.float32)
+    for axis in reversed(range(outside.ndim - 1)):
+        squares = _under_parabolas(squares, axis, radii[axis], size=float(pixel[axis]), far=far**2)
+    return squares
+
+
+def _under_parabolas(squares: npt.NDArray[Any], axis: int, radius: int, *, size: float, far: int) -> npt.NDArray[Any]:
+    """Smallest squares[x + k] + (k size)^2 over |k| <= radius on one axis; ``far`` outside the array."""
+    lines = np.moveaxis(squares, axis, 0)
+    padded = np.full((len(lines) + 2 * radius, *lines.shape[1:]), far, squares.dtype)
+    padded[radius : radius + len(lines)] = lines
+    result = padded[radius : radius + len(lines)].copy()
+    rows = max(1, _STRIP * len(lines) // max(1, lines.size))
+    for start in range(0, len(lines), rows):  # strips that stay in the cache
         best = result[start : start + rows]
         top, bottom = radius + start, radius + start + len(best)
         for shift in range(1, radius + 1):
-            side = np.minimum(squares[top - shift : bottom - shift], squares[top + shift : bottom + shift])
-            side += np.uint16(shift * shift)
+            side = np.minimum(padded[top - shift : bottom - shift], padded[top + shift : bottom + shift])
+            side += squares.dtype.type((shift * size) ** 2)
             np.minimum(best, side, out=best)
-    return result
+    return np.moveaxis(result, 0, axis)

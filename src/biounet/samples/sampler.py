@@ -82,9 +82,7 @@ class Sampler:
                 f"input_size (={self.input_size})"
             )
         if len(self.class_weights) != self.classes:
-            raise UsageError(
-                f"class_weights (={self.class_weights}) must give {self.classes} numbers, one a class"
-            )
+            raise UsageError(f"class_weights (={self.class_weights}) must give {self.classes} numbers, one a class")
         if self._known_in_line[-1] == 0:
             raise DataError("nothing is annotated in the training images: every label pixel is unknown (-1)")
         _ = self._ranges  # computed once, here, and not again in every worker
@@ -225,18 +223,14 @@ def class_counts(
         targets = class_targets(carved, task=task, classes_of=classes_of[number] if classes_of else None)
         found = np.bincount(targets[targets >= 0], minlength=classes)
         if len(found) > classes:
-            raise DataError(
-                f"labels hold class {len(found) - 1}, but there are {classes} classes, 0 to {classes - 1}"
-            )
+            raise DataError(f"labels hold class {len(found) - 1}, but there are {classes} classes, 0 to {classes - 1}")
         counts += found
     return counts
 
 
 def _check_pairs(images: Sequence[Floats], labels: Sequence[Labels], ndim: int) -> None:
     if not images or len(images) != len(labels):
-        raise DataError(
-            f"{len(images)} images and {len(labels)} label images: give one of each, at least once"
-        )
+        raise DataError(f"{len(images)} images and {len(labels)} label images: give one of each, at least once")
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         if image.ndim != ndim + 1 or image.shape[1:] != label.shape or len(image) != len(images[0]):
             raise DataError(
@@ -249,7 +243,5 @@ def _check_pairs(images: Sequence[Floats], labels: Sequence[Labels], ndim: int) 
             )
 
 
-def _slices(
-    start: Sequence[Any] | npt.NDArray[Any], size: Sequence[Any] | npt.NDArray[Any]
-) -> tuple[slice, ...]:
+def _slices(start: Sequence[Any] | npt.NDArray[Any], size: Sequence[Any] | npt.NDArray[Any]) -> tuple[slice, ...]:
     return tuple(slice(int(first), int(first) + int(n)) for first, n in zip(start, size, strict=True))

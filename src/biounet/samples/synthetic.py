@@ -71,9 +71,7 @@ def _blur(field: Floats, sigma_px: float) -> Floats:
     return np.asarray(ndimage.gaussian_filter(field, sigma_px), dtype=np.float32)
 
 
-def _place_cells(
-    shape: tuple[int, ...], radius: float, cells: int | None, rng: np.random.Generator
-) -> Labels:
+def _place_cells(shape: tuple[int, ...], radius: float, cells: int | None, rng: np.random.Generator) -> Labels:
     """Deformed ellipses that share what they would overlap along the line of equal distance."""
     bend = [_smooth(shape, radius * 0.45, rng) * (0.16 * radius) for _ in shape]
     nearest = np.ones(shape, np.float32)

@@ -156,7 +156,7 @@ def _predict_file(model: Model, engine: Engine, path: Path, request: Request, do
     for index, item in enumerate(items):
         first, total = index * len(plan), len(items) * len(plan)
 
-        def told(n: int, _: int, before: int = first) -> None:
+        def told(n: int, _: int, before: int = first, total: int = total) -> None:
             listen("", before + n, total)
 
         found = predict_array(model, engine, item, plan=plan, progress=told)

@@ -1,0 +1,90 @@
+"""The commands as functions: `load`, `predict`, `evaluate`, `check` (`train` is `training.train.train`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import UsageError
+from biounet.model_file import Model, load_model
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def load(path: str | Path) -> Model:
+    """A model from its file, checksum verified. Raises `DataError` or `ModelFileError`."""
+    return load_model(path)
+
+
+def predict(
+    model: Model | str | Path,
+    image: npt.NDArray[Any] | Paths,
+    out: str | Path | None = None,
+    *,
+    tile: int | None = None,
+    memory: int | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    network: Callable[..., Any] | None = None,
+) -> Any:
+    """Labels and probabilities of an array, or result files for image files.
+
+    An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write
+    labels and overlays there and return a list of `workflows.predict.Done`. ``tile``: side of a
+    tile's output; ``memory``: limit in bytes; ``network``: the factory of a foreign network.
+    """
+    from biounet.inference.engines import make_engine
+    from biounet.inference.predict import plan_for, predict_array, with_channels
+
+    if not isinstance(model, Model):
+        model = load_model(model)
+    engine = make_engine(model, device=device, precision=precision, factory=network)
+    if isinstance(image, np.ndarray):
+        array = with_channels(image, model)
+        plan = plan_for(array.shape[1:], engine, tile=tile, memory=memory)
+        return predict_array(model, engine, array, plan=plan)
+    if out is None:
+        raise UsageError("predict of files needs out, the folder for the results; or give an array")
+    from biounet.workflows.predict import Request, find_inputs, predict_files
+
+    given = [image] if isinstance(image, str | Path) else list(image)
+    return predict_files(model, engine, find_inputs(given), Request(Path(out), tile=tile, memory=memory))
+
+
+def evaluate(
+    predicted: npt.NDArray[Any] | str | Path,
+    true: npt.NDArray[Any] | str | Path,
+    *,
+    task: str | None = None,
+    only: str | None = None,
+) -> dict[str, Any]:
+    """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
+
+    Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
+    """
+    if task not in (None, "instances", "classes"):
+        raise UsageError(f"task {task!r} is not known; choose instances or classes")
+    if isinstance(predicted, np.ndarray) and isinstance(true, np.ndarray):
+        from biounet.evaluation.scores import evaluate_pair
+
+        return evaluate_pair(predicted, true, task=task or "instances")  # type: ignore[arg-type]
+    if isinstance(predicted, np.ndarray) or isinstance(true, np.ndarray):
+        raise UsageError("evaluate needs two arrays or two paths")
+    from biounet.evaluation.files import evaluate_files
+
+    return evaluate_files(predicted, true, only=only, task=task).result  # type: ignore[arg-type]
+
+
+def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:
+    """A `checks.model.ModelCheck` of a model file, or a `checks.data.DataCheck` of a data folder."""
+    if Path(path).is_dir():
+        from biounet.checks.data import check_data
+
+        return check_data(path)
+    from biounet.checks.model import check_model
+
+    return check_model(path, device=device, factory=network)

@@ -1,0 +1,48 @@
+"""``biounet demo``: the whole story on a built-in sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biounet.cli import options
+from biounet.cli.console import Console
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("biounet-demo"),
+    budget: Annotated[str, typer.Option(help="Time for the training.")] = "2min",
+    seed: Annotated[int, typer.Option(help="Of sample and training.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Make a sample of touching cells, train, segment an unseen image, score it, write a report."""
+    console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    from biounet.cli.train import TrainingListener
+    from biounet.training.budget import parse_duration
+    from biounet.workflows.demo import next_commands, run_demo
+
+    seconds = parse_duration(budget)
+    with console.progress("training", None) as bar:
+        listener = TrainingListener(console, bar)
+        found = run_demo(out, seed=seed, budget=seconds, tell=console.note, listen=listener)
+    scores, otsu = found.scores, found.otsu
+    console.result(f"mean object IoU (seg) on the unseen image: {scores['seg']:.3f}")
+    console.result(f"the same by Otsu's threshold with a watershed: {otsu['seg']:.3f}")
+    console.result(f"report: {found.report}   (all of it in {found.folder}, {found.seconds:.0f} s)")
+    console.result("next, with images of your own:")
+    for line in next_commands(found.folder):
+        console.result(f"  {line}")
+    console.finish(
+        {
+            "folder": str(found.folder),
+            "report": str(found.report),
+            "model": str(found.model),
+            "seconds": found.seconds,
+            "scores": scores,
+            "otsu": otsu,
+        }
+    )

@@ -1,0 +1,70 @@
+"""``biounet evaluate``: pixel, object and boundary scores with their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biounet.cli import options
+from biounet.cli.console import Console
+from biounet.errors import UsageError
+
+
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Folder of NAME_labels.tif, or one file.")],
+    true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
+    only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
+    task: options.Task = None,
+    warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Score predicted labels against the truth, image by image and in the mean."""
+    console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    from biounet.evaluation.files import evaluate_files
+
+    if task not in (None, "instances", "classes"):
+        raise UsageError(f"--task {task!r} is not known; choose instances or classes")
+    found = evaluate_files(predicted, true, only=only, task=task, warping=warping, seed=seed)  # type: ignore[arg-type]
+    for line in found.statements:
+        console.note(line)
+    show_scores(console, found.result)
+    console.finish(found.result)
+
+
+def show_scores(console: Console, result: dict[str, Any]) -> None:
+    """The means with intervals as a table, then the objects' errors by name."""
+    mean, interval = result["mean"], result["interval"]
+    rows = []
+    for path in _paths(mean):
+        value, ends = _at(mean, path), _at(interval, path)
+        if value is None:
+            continue
+        shown = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+        rows.append([" ".join(path), f"{value:.4f}", shown])
+    count = len(result["images"])
+    over = result["interval_over"]
+    console.table(f"mean of {count} image{'s' * (count != 1)}", ["score", "mean", f"95 % interval over {over}"], rows)
+    pooled = result["pooled"]
+    if pooled["seg"] is not None:
+        console.result(f"seg over all {pooled['objects']} objects together: {pooled['seg']:.4f}")
+
+
+def _paths(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found += _paths(value, (*prefix, name))
+        else:
+            found.append((*prefix, name))
+    return found
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree

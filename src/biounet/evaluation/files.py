@@ -1,0 +1,187 @@
+"""Predicted label files paired with the truth by NAME, and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError
+from biounet.evaluation.blocks import block_scores, blocks_per_image
+from biounet.evaluation.intervals import FEWEST_VALUES
+from biounet.evaluation.scores import Scores, Task, evaluate_pair
+from biounet.evaluation.summary import summarise
+from biounet.images.annotation import load_labels
+from biounet.images.examples import load
+from biounet.images.formats import known_suffix, read_image, stem_name
+from biounet.images.layouts import find_dataset, label_stem
+from biounet.images.selection import select
+from biounet.labels.meaning import Meaning, encode, infer_meaning
+
+Labels = npt.NDArray[np.int32]
+
+_PROBABILITIES = "_probabilities"
+_NO_LABELS = ("_probabilities", "_overlay", "_classes")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One annotated image: NAME and page (None for a file of one) find its prediction."""
+
+    name: str
+    stem: str
+    page: int | None
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction beside its truth. ``probabilities``: (C, *spatial), where a file of them lies beside."""
+
+    name: str
+    predicted: Labels
+    true: Labels
+    probabilities: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all pairs: ``result`` is ready for JSON (see `summary.summarise`)."""
+
+    result: dict[str, Any]
+    meaning: Meaning
+    statements: tuple[str, ...]
+
+
+def evaluate_files(
+    predicted: str | Path,
+    true: str | Path,
+    *,
+    only: str | None = None,
+    task: Task | None = None,
+    warping: bool = True,
+    seed: int = 0,
+) -> Evaluation:
+    """Score the label images of ``predicted`` (a folder or file) against ``true``.
+
+    ``true``: a data folder in any known layout, whose rule of what is unknown then holds, a folder
+    of label images, or one file. ``only``: some of the images (see `images.selection.select`).
+    Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
+    """
+    truths, declared, asked, statements = read_truth(Path(true))
+    meaning = infer_meaning([t.labels for t in truths], task=task or asked, declared=declared)
+    if only is not None:
+        truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
+        statements.append(f"only {', '.join(t.name for t in truths)}")
+    pairs = find_pairs(Path(predicted), truths, meaning)
+    names = [str(v) for v in meaning.values] or None
+    scores: list[tuple[str, Scores]] = []
+    blocks: list[Scores] = []
+    for pair in pairs:
+        found = evaluate_pair(
+            pair.predicted,
+            pair.true,
+            task=meaning.task,
+            probabilities=pair.probabilities,
+            classes=names,
+            warping=warping,
+        )
+        scores.append((pair.name, found))
+        if len(pairs) < FEWEST_VALUES:
+            blocks += block_scores(
+                pair.predicted,
+                pair.true,
+                blocks_per_image(len(pairs)),
+                task=meaning.task,
+                probabilities=pair.probabilities,
+                classes=names,
+                warping=warping,
+            )
+    result = summarise(scores, np.random.default_rng(seed), blocks=blocks)
+    statements.append(meaning.reason)
+    return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements))
+
+
+def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, list[str]]:
+    """All annotated images of a folder or file; class values and task that a layout declares; reasons."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder; check the name")
+    if path.is_file():
+        return _truths_of_file(path), (), None, [f"{path.name}: label images"]
+    try:
+        dataset = find_dataset(path)
+    except DataError as error:
+        files = sorted(p for p in path.iterdir() if known_suffix(p) and p.is_file())
+        if not files:
+            raise DataError(f"{path}: neither data nor label images ({error})") from error
+        truths = [truth for file in files for truth in _truths_of_file(file)]
+        return truths, (), None, [f"{len(files)} label files in {path}"]
+    truths = [
+        Truth(item.name, stem_name(item.image.path), item.image.page, example.labels)
+        for item, example in zip(dataset.items, load(dataset), strict=True)
+    ]
+    return truths, dataset.values, dataset.task, list(dataset.reasons)
+
+
+def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> list[Pair]:
+    """The prediction of each truth, labels encoded alike."""
+    files = _predicted_files(predicted)
+    stems = {t.stem for t in truths}
+    if len(files) == 1 and len(stems) == 1:  # nothing to choose between, whatever the names
+        files = {next(iter(stems)): next(iter(files.values()))}
+    missing = sorted(stems - set(files))
+    if missing:
+        raise DataError(
+            f"{predicted}: no prediction for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} "
+            f"(looked for NAME_labels.tif); predict them, or name others with --only"
+        )
+    return [_pair(files[t.stem], t, meaning) for t in truths]
+
+
+def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
+    found = load_labels(file, ndim=truth.labels.ndim)
+    page = truth.page or 0
+    if page >= len(found):
+        raise DataError(f"{file}: has {len(found)} images, the truth asks for number {page}; predict all of them")
+    predicted = found[page]
+    if predicted.shape != truth.labels.shape:
+        raise DataError(f"{file}: {predicted.shape} pixels, but the truth of {truth.name} has {truth.labels.shape}")
+    if meaning.task == "classes" and predicted.max(initial=0) >= len(meaning.values):
+        predicted = encode(predicted, meaning)  # a mask of another program, in the annotation's values
+    probabilities = _probabilities(file, page, truth.labels.shape, several=len(found) > 1)
+    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities)
+
+
+def _probabilities(file: Path, page: int, shape: tuple[int, ...], *, several: bool) -> npt.NDArray[np.float32] | None:
+    beside = file.with_name(f"{label_stem(file)}{_PROBABILITIES}.tif")
+    if not beside.exists():
+        return None
+    array = read_image(beside).array.astype(np.float32)
+    if several and array.ndim == len(shape) + 2:
+        array = array[:, page]
+    if array.shape[-len(shape) :] != shape:
+        raise DataError(f"{beside}: shape {array.shape} does not fit labels of {shape}; predict again")
+    return np.asarray(array)
+
+
+def _truths_of_file(path: Path) -> list[Truth]:
+    pages = load_labels(path)
+    stem = label_stem(path)
+    if len(pages) == 1:
+        return [Truth(stem, stem, None, pages[0])]
+    return [Truth(f"{stem}[{i:02d}]", stem, i, page) for i, page in enumerate(pages)]
+
+
+def _predicted_files(predicted: Path) -> dict[str, Path]:
+    if not predicted.exists():
+        raise DataError(f"{predicted}: there is no such file or folder; check the name")
+    if predicted.is_file():
+        return {label_stem(predicted): predicted}
+    files = sorted(p for p in predicted.iterdir() if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS))
+    if not files:
+        raise DataError(f"{predicted}: holds no label images (NAME_labels.tif); predict first")
+    return {label_stem(path): path for path in files}

@@ -1,0 +1,178 @@
+import logging
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+
+from biounet.errors import DataError
+from biounet.images.formats import read_header, read_image
+
+STACK = np.random.default_rng(1).integers(0, 256, (6, 30, 33), np.uint8)
+RGB = np.random.default_rng(2).integers(0, 256, (30, 33, 3), np.uint8)
+
+KINDS = {
+    "plain": (STACK[0], {}),
+    "pages": (STACK, {"metadata": None}),
+    "compressed pages": (STACK, {"metadata": None, "compression": "zlib"}),
+    "shaped": (STACK, {"compression": "lzw"}),
+    "imagej": (STACK, {"imagej": True}),
+    "compressed imagej": (STACK, {"imagej": True, "compression": "zlib"}),
+    "ome": (STACK, {"ome": True}),
+    "big and tiled": (STACK, {"bigtiff": True, "tile": (16, 16), "compression": "zstd"}),
+    "jpeg": (RGB, {"compression": "jpeg", "photometric": "rgb"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_cut_short_is_refused_or_complete(tmp_path, kind):
+    """At whatever byte it ends: one line, or, where only a tail without pixels is lost, the same pixels."""
+    array, options = KINDS[kind]
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, array, **options)
+    whole, data = read_image(path).array, path.read_bytes()
+    refused = 0
+    for length in {1, 7, 9, 60, *range(100, len(data), len(data) // 12), len(data) - 1}:
+        path.write_bytes(data[:length])
+        try:
+            assert np.array_equal(read_image(path).array, whole)
+        except DataError as error:
+            refused += 1
+            assert str(error).startswith(str(path))
+            assert "\n" not in str(error)
+    assert refused >= 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_not_reported_twice(tmp_path, kind, caplog):
+    """What the reading library logs becomes the error; no handler of it stays behind."""
+    array, options = KINDS[kind]
+    tifffile.imwrite(tmp_path / "x.tif", array, **options)
+    before = list(logging.getLogger("tifffile").handlers)
+    read_image(tmp_path / "x.tif")
+    assert logging.getLogger("tifffile").handlers == before
+    assert not caplog.records
+
+
+def test_a_tiny_file_that_claims_a_trillion_pixels_is_refused(tmp_path):
+    entries = [(256, 4, 10**6), (257, 4, 10**6), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
+    entries += [(277, 3, 1), (278, 4, 10**6), (279, 4, 90)]
+    data = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    data += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries) + bytes(4)
+    (tmp_path / "x.tif").write_bytes(data)
+    assert len(data) < 130
+    for reader in (read_header, read_image):
+        with pytest.raises(DataError, match=r"x\.tif: (the TIFF is cut short|declares 10{12} bytes)"):
+            reader(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("compression", [8, 5, 50000])
+def test_compressed_claims_are_weighed_too(tmp_path, compression):
+    tifffile.imwrite(tmp_path / "x.tif", STACK[0], compression=compression)
+    with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as tif:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tif.pages[0].tags[name].overwrite(10**6)
+        tif.pages[0].tags["ImageDescription"].overwrite("")
+    with pytest.raises(DataError, match="declares 10{12} bytes of pixels"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_large_flat_masks_are_not_mistaken_for_bombs(tmp_path):
+    mask = np.zeros((9000, 9000), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", mask, compression="zstd")
+    assert (tmp_path / "x.tif").stat().st_size < 20_000
+    assert read_header(tmp_path / "x.tif").shape == (9000, 9000)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "axes"),
+    [
+        ((5, 20, 22), {"metadata": None}, "IYX"),
+        ((5, 20, 22), {}, "IYX"),
+        ((5, 20, 22), {"imagej": True, "metadata": {"axes": "TYX"}}, "TYX"),
+        ((5, 20, 22), {"imagej": True, "metadata": {"axes": "ZYX"}}, "ZYX"),
+        ((2, 5, 3, 20, 22), {"imagej": True, "metadata": {"axes": "TZCYX"}}, "TCZYX"),
+        ((3, 5, 20, 22), {"ome": True, "metadata": {"axes": "CZYX"}}, "CZYX"),
+        ((20, 22, 3), {"photometric": "rgb"}, "CYX"),
+        ((5, 20, 22, 3), {"photometric": "rgb"}, "ICYX"),
+        ((5, 20, 22), {"metadata": {"axes": "RYX"}}, "IYX"),
+    ],
+)
+def test_axes(tmp_path, shape, options, axes):
+    array = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    if "rgb" in str(options):
+        array = array.astype(np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", array, **options)
+    image = read_image(tmp_path / "x.tif")
+    assert image.axes == axes
+    assert image.array.shape[-2:] == (20, 22)
+    assert sorted(image.array.ravel()) == sorted(array.ravel())
+
+
+def test_axes_that_cannot_be_told_apart_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((2, 5, 20, 22), np.uint8))
+    with pytest.raises(DataError, match="axes QQYX of shape .* save the image with its axes"):
+        read_image(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m", "nm"])
+def test_pixel_size_of_imagej(tmp_path, unit):
+    factor = 1e-3 if unit == "nm" else 1
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        np.zeros((5, 20, 22), np.uint8),
+        imagej=True,
+        resolution=(4, 2),
+        metadata={"axes": "ZYX", "spacing": 3.0, "unit": unit},
+    )
+    assert read_image(tmp_path / "x.tif").pixel_size_um == pytest.approx((3 * factor, 0.5 * factor, 0.25 * factor))
+
+
+def test_pixel_size_of_ome_and_of_plain_tags(tmp_path):
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 200, "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(tmp_path / "o.ome.tif", STACK[0], ome=True, metadata={"axes": "YX"} | sizes)
+    assert read_image(tmp_path / "o.ome.tif").pixel_size_um == pytest.approx((0.2, 0.1))
+    tifffile.imwrite(tmp_path / "c.tif", STACK[0], resolution=(20000, 10000), resolutionunit="CENTIMETER")
+    assert read_image(tmp_path / "c.tif").pixel_size_um == pytest.approx((1.0, 0.5))
+    tifffile.imwrite(tmp_path / "i.tif", STACK[0], resolution=(72, 72), resolutionunit="INCH")
+    assert read_image(tmp_path / "i.tif").pixel_size_um is None
+
+
+def test_transparency_is_marked(tmp_path):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    tifffile.imwrite(tmp_path / "x.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    assert read_image(tmp_path / "x.tif").alpha
+    tifffile.imwrite(tmp_path / "y.tif", RGB, photometric="rgb")
+    assert not read_image(tmp_path / "y.tif").alpha
+
+
+def test_other_images_in_the_file_are_said(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
+        writer.write(STACK[0])
+        writer.write(RGB[:9, :8, 0])
+    image = read_image(tmp_path / "x.tif")
+    assert np.array_equal(image.array, STACK[0])
+    assert image.notes == ("only the first of 2 images in the file is used (others: 9x8)",)
+
+
+def ome_with(path, changed):
+    tifffile.imwrite(path, STACK[0], ome=True, metadata={"axes": "YX"})
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        description = tif.pages[0].tags["ImageDescription"]
+        description.overwrite(changed(description.value.replace('SizeZ="1"', 'SizeZ="2"')))
+
+
+def test_an_ome_image_in_several_files_stays_in_its_own_file(tmp_path):
+    """No file is opened because another one names it."""
+    part = '<TiffData FirstZ="1" PlaneCount="1"><UUID FileName="y.ome.tif">urn:uuid:1</UUID></TiffData></Pixels>'
+    ome_with(tmp_path / "x.ome.tif", lambda text: text.replace("</Pixels>", part))
+    tifffile.imwrite(tmp_path / "y.ome.tif", STACK[1], ome=True, metadata={"axes": "YX"})
+    image = read_image(tmp_path / "x.ome.tif")
+    assert np.array_equal(image.array, STACK[0])
+    assert image.notes == ("part of an OME image in several files: the pages in this file, without their axes",)
+
+
+def test_ome_pages_that_are_not_there_are_refused(tmp_path):
+    ome_with(tmp_path / "x.ome.tif", lambda text: text)
+    with pytest.raises(DataError, match="pages that the OME metadata lists are not there"):
+        read_image(tmp_path / "x.ome.tif")
