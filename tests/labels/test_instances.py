@@ -28,9 +28,7 @@ from biounet.samples.synthetic import synthetic_cells
 
 def picture(text):
     """An int32 array from lines of digits, '.' for 0."""
-    return np.array(
-        [[0 if c == "." else int(c) for c in line.strip()] for line in text.strip().split("\n")], np.int32
-    )
+    return np.array([[0 if c == "." else int(c) for c in line.strip()] for line in text.strip().split("\n")], np.int32)
 
 
 def mask_of(text):
@@ -41,9 +39,7 @@ def test_threshold_components_and_raster_order():
     probability = np.array([[0.1, 0.9, 0.2], [0.5, 0.1, 0.6], [0.49, 0.0, 0.7]], np.float32)
     expected = picture(".1.\n2.3\n..3")
     np.testing.assert_array_equal(instances_from_probabilities(probability), expected)
-    np.testing.assert_array_equal(
-        instances_from_probabilities(probability, threshold=0.65), picture(".1.\n...\n..2")
-    )
+    np.testing.assert_array_equal(instances_from_probabilities(probability, threshold=0.65), picture(".1.\n...\n..2"))
 
 
 def test_probability_at_the_threshold_is_a_cell_also_where_float32_rounds():
@@ -203,9 +199,7 @@ def test_pieces_without_seed_and_what_no_seed_reaches_stay_as_objects():
 
 def test_small_seeds_are_not_seeds():
     probability = np.array([[0.9, 0.6, 0.9, 0.9]], np.float32)
-    seeds = seed_mask(
-        probability > 0.5, probability, SplitSettings("probability", 0.8, 3, smallest_seed_px=2)
-    )
+    seeds = seed_mask(probability > 0.5, probability, SplitSettings("probability", 0.8, 3, smallest_seed_px=2))
     np.testing.assert_array_equal(seeds, [[False, False, True, True]])
 
 
@@ -344,9 +338,7 @@ def test_a_flat_volume_gives_what_its_plane_gives():
 @pytest.mark.parametrize("shape", [(1, 1), (0, 5), (1, 7), (1, 1, 1)])
 def test_smallest_pictures(shape):
     assert instances(np.zeros(shape, np.float32), SETTINGS).shape == shape
-    assert instances(np.ones(shape, np.float32), InstanceSettings()).max(initial=0) == (
-        0 if 0 in shape else 1
-    )
+    assert instances(np.ones(shape, np.float32), InstanceSettings()).max(initial=0) == (0 if 0 in shape else 1)
 
 
 def test_errors_name_the_setting():

@@ -87,9 +87,7 @@ def test_median_size_over_all_truths():
 
 
 def test_pairs_must_match():
-    with pytest.raises(
-        UsageError, match=r"probabilities of shapes \[\(2, 2\)\] and truths of shapes \[\(2, 3\)\]"
-    ):
+    with pytest.raises(UsageError, match=r"probabilities of shapes \[\(2, 2\)\] and truths of shapes \[\(2, 3\)\]"):
         tune([np.zeros((2, 2), np.float32)], [np.zeros((2, 3), np.int32)], count_score)
     with pytest.raises(UsageError, match="at least one pair"):
         tune([], [], count_score)

@@ -47,9 +47,7 @@ def cell_tracking(folder: Path) -> Found | None:
         reasons.append("marked cells (TRA) without a gold mask are unknown, other undrawn pixels background")
     elif items:
         reasons.append("no markers (TRA), so gold masks are taken as complete: undrawn pixels are background")
-    return Found(
-        tuple(items), tuple(reasons), tuple(problems), pages="volume", sequence=True, task="instances"
-    )
+    return Found(tuple(items), tuple(reasons), tuple(problems), pages="volume", sequence=True, task="instances")
 
 
 def _gold_folder(sequence: Path) -> Path:
@@ -163,6 +161,4 @@ def _centre(box: Box, inside: Mask) -> list[int]:
 
 def _box_around(box: Box, inside: Mask, reach: tuple[int, ...], shape: tuple[int, ...]) -> Box:
     centre = _centre(box, inside)
-    return tuple(
-        slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(centre, reach, shape, strict=True)
-    )
+    return tuple(slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(centre, reach, shape, strict=True))

@@ -42,9 +42,7 @@ def read_image(path: str | Path) -> Image:
     with _reading(path):
         array = _native(header.read())
     if array.shape != header.shape:
-        raise DataError(
-            f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged"
-        )
+        raise DataError(f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged")
     order = [header.axes.index(axis) for axis in AXES if axis in header.axes]
     return Image(
         array.transpose(order),
@@ -116,9 +114,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _check_declared(path: Path, header: Header) -> None:
     if header.dtype.kind not in "buif":
-        raise DataError(
-            f"{path}: holds values of type {header.dtype}; only real numbers can be used: convert it"
-        )
+        raise DataError(f"{path}: holds values of type {header.dtype}; only real numbers can be used: convert it")
     if 0 in header.shape:
         raise DataError(f"{path}: has no pixels (shape {header.shape}); leave it out")
     declared = header.dtype.itemsize
@@ -131,9 +127,7 @@ def _check_declared(path: Path, header: Header) -> None:
         )
     memory = _physical_memory()
     if memory and declared > memory:
-        raise DataError(
-            f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it"
-        )
+        raise DataError(f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it")
 
 
 def _physical_memory() -> int:

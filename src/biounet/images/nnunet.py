@@ -77,9 +77,7 @@ def _declared(path: Path) -> tuple[tuple[int, ...], int | None]:
         if all(name.isdecimal() for name in labels):  # version 1 writes value: name
             labels = {name: int(value) for value, name in labels.items()}
         ignore = labels.pop("ignore", None)
-        values = {
-            int(v) for value in labels.values() for v in (value if isinstance(value, list) else [value])
-        }
+        values = {int(v) for value in labels.values() for v in (value if isinstance(value, list) else [value])}
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: not an nnU-Net dataset.json ({type(error).__name__}: {error}); it needs "

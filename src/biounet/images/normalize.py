@@ -20,7 +20,7 @@ PERCENTILES = (1.0, 99.8)
 _CHUNK = 1 << 20  # values in float64 at a time
 _LARGEST = 1e6  # far beyond any real intensity; keeps float32 networks finite
 _COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))  # summed through a histogram, in whole numbers
-_BEYOND = 1e100  # squares of larger values may leave float64
+_BEYOND = np.float64(1e100)  # squares of larger values may leave float64
 
 Array = npt.NDArray[Any]
 
@@ -40,8 +40,7 @@ class Scale:
         """
         if image.shape[0] != len(self.offset):
             raise UsageError(
-                f"image has {image.shape[0]} channels, the normalisation {len(self.offset)}: "
-                "give the same channels"
+                f"image has {image.shape[0]} channels, the normalisation {len(self.offset)}: give the same channels"
             )
         result = np.zeros(image.shape, np.float32)
         for channel, target, offset, scale in zip(image, result, self.offset, self.scale, strict=True):
@@ -73,9 +72,7 @@ class Normalisation:
                 "standard deviations: 'dataset' needs one of each per channel, the others none"
             )
         if not np.isfinite([*self.mean, *self.std]).all() or min(self.std, default=0.0) < 0:
-            raise UsageError(
-                f"normalisation mean {self.mean} and std {self.std}: all must be finite, no std below 0"
-            )
+            raise UsageError(f"normalisation mean {self.mean} and std {self.std}: all must be finite, no std below 0")
 
     def measure(self, image: Array) -> Scale:
         """The scale for a whole image (C, *spatial); raises `DataError` for values that are not finite.
@@ -110,8 +107,7 @@ class Normalisation:
             return Normalisation(str(kind), tuple(map(float, mean)), tuple(map(float, std)))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"normalisation {values!r} is not kind, mean and std ({error}); "
-                "the file is damaged or too new"
+                f"normalisation {values!r} is not kind, mean and std ({error}); the file is damaged or too new"
             ) from error
 
 
@@ -124,9 +120,7 @@ def dataset_normalisation(images: Iterable[Array]) -> Normalisation:
     for image in images:
         found = [_moments(_checked(channel)) for channel in image]
         if merged and len(found) != len(merged):
-            raise DataError(
-                f"images have {len(merged)} and {len(found)} channels; give images of the same channels"
-            )
+            raise DataError(f"images have {len(merged)} and {len(found)} channels; give images of the same channels")
         merged = [_merge(a, b) for a, b in zip(merged, found, strict=True)] if merged else found
     if not merged:
         raise DataError("no image to take intensity statistics from; give at least one")
@@ -145,13 +139,9 @@ class _Moments:
 def _checked(channel: Array) -> Array:
     flat = np.ascontiguousarray(channel).reshape(-1)
     if flat.dtype.kind not in "uifb" or flat.size == 0:
-        raise DataError(
-            f"image of type {flat.dtype} and {flat.size} pixels; numbers and at least one pixel are needed"
-        )
+        raise DataError(f"image of type {flat.dtype} and {flat.size} pixels; numbers and at least one pixel are needed")
     if flat.dtype.kind == "f" and not all((np.abs(part) < _BEYOND).all() for part in _parts(flat)):
-        raise DataError(
-            "image holds NaN, infinite or absurdly large values (1e100 and more); replace them before"
-        )
+        raise DataError("image holds NaN, infinite or absurdly large values (1e100 and more); replace them before")
     return flat.view(np.uint8) if flat.dtype == bool else flat
 
 
@@ -194,6 +184,8 @@ def _mean_and_std(flat: Array) -> tuple[float, float]:
 
 
 def _low_and_range(flat: Array) -> tuple[float, float]:
+    if flat.dtype.itemsize < 4 and flat.dtype.kind == "f":
+        flat = flat.astype(np.float32)  # numpy interpolates in the image's own precision
     low, high = np.percentile(flat, PERCENTILES).astype(np.float64).tolist()
     if high <= low:
         low, high = float(flat.min()), float(flat.max())

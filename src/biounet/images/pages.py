@@ -118,7 +118,7 @@ def _vote(item: Item, image: Header, labels: Header, pages: str | None) -> tuple
     if "Z" in image.axes or "Z" in labels.axes:
         return 3, "the files state a z axis: volumes"
     if "I" not in image.axes or "I" not in labels.axes:
-        return 2, "every image is one plane"
+        return 2, "time points are separate images" if "T" in image.axes else "every image is one plane"
     if pages is not None:
         ndim = 2 if pages == "images" else 3
         return ndim, f"pages are {'separate 2D images' if ndim == 2 else 'planes of a volume'} in this layout"

@@ -54,9 +54,7 @@ def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
             pairs[stem_name(file)] = (file, loose_masks.pop(key))
         else:
             problems.append(Problem(file.name, "has no mask of its name"))
-    problems += [
-        Problem(mask.name, "is a mask without an image of its name") for mask in loose_masks.values()
-    ]
+    problems += [Problem(mask.name, "is a mask without an image of its name") for mask in loose_masks.values()]
     items = [
         Item(name, (Source(image),), Source(mask), extras_of(name, extras))
         for name, (image, mask) in sorted(pairs.items())

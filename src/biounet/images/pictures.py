@@ -29,9 +29,7 @@ def png_header(path: Path) -> Header:
     width, height, bits, colour = struct.unpack(">IIBB", start[16:26])
     channels = _PNG_CHANNELS.get(colour, 0)
     if not channels or bits not in (1, 2, 4, 8, 16):
-        raise DataError(
-            f"{path}: a PNG of colour type {colour} and {bits} bits does not exist; the file is damaged"
-        )
+        raise DataError(f"{path}: a PNG of colour type {colour} and {bits} bits does not exist; the file is damaged")
     return Header(
         "YX" if channels == 1 else "YXC",
         (height, width) if channels == 1 else (height, width, channels),
@@ -48,9 +46,7 @@ def jpeg_header(path: Path) -> Header:
     with JpegImageFile(path) as picture:
         (width, height), mode = picture.size, picture.mode
     if mode not in ("L", "RGB"):
-        raise DataError(
-            f"{path}: JPEG of colour mode {mode}; grey or RGB can be read: convert it to one of them"
-        )
+        raise DataError(f"{path}: JPEG of colour mode {mode}; grey or RGB can be read: convert it to one of them")
     return Header(
         "YX" if mode == "L" else "YXC",
         (height, width) if mode == "L" else (height, width, 3),

@@ -64,9 +64,7 @@ def _opened(path: Path) -> Iterator[Any]:
         yield tif
     fatal = [text for text in complaints if re.search("TiffPages|series|invalid value offset", text)]
     if fatal:
-        raise DataError(
-            f"{path}: the TIFF is damaged or cut short ({_short(fatal[0])}); copy or export it again"
-        )
+        raise DataError(f"{path}: the TIFF is damaged or cut short ({_short(fatal[0])}); copy or export it again")
 
 
 @contextmanager

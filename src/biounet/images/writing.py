@@ -6,7 +6,7 @@ import colorsys
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_labels(
@@ -88,9 +89,7 @@ def write_png(path: str | Path, picture: npt.NDArray[np.uint8]) -> None:
     from PIL import Image
 
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-        raise UsageError(
-            f"picture of shape {picture.shape} and type {picture.dtype}: uint8 (Y, X) or (Y, X, 3)"
-        )
+        raise UsageError(f"picture of shape {picture.shape} and type {picture.dtype}: uint8 (Y, X) or (Y, X, 3)")
     with whole_file(path) as temporary:
         Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
 
@@ -140,8 +139,7 @@ def _sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]
     spatial = [axis for axis in axes if axis in "ZYX"]
     if len(spatial) != len(pixel_size_um) or not all(0 < size < np.inf for size in pixel_size_um):
         raise UsageError(
-            f"pixel size {tuple(pixel_size_um)} um for axes {axes}: "
-            f"one size above 0 for each of {''.join(spatial)}"
+            f"pixel size {tuple(pixel_size_um)} um for axes {axes}: one size above 0 for each of {''.join(spatial)}"
         )
     return dict(zip(spatial, map(float, pixel_size_um), strict=True))
 

@@ -40,9 +40,7 @@ class Meaning:
         return 2 if self.task == "instances" else len(self.values)
 
 
-def infer_meaning(
-    labels: Sequence[Labels], *, task: str | None = None, declared: Sequence[int] = ()
-) -> Meaning:
+def infer_meaning(labels: Sequence[Labels], *, task: str | None = None, declared: Sequence[int] = ()) -> Meaning:
     """Judge all annotations of a data set together, int32 (Z)YX each, values below 0 unknown.
 
     Classes are: two values in all (0/255, 0/1); at most 16 values that separate pieces of one image
