@@ -34,8 +34,9 @@ def predict(
     """Labels and probabilities of an array, or result files for image files.
 
     An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write
-    labels and overlays there and return a list of `workflows.predict.Done`. ``tile``: side of a
-    tile's output; ``memory``: limit in bytes; ``network``: the factory of a foreign network.
+    labels and overlays there and return a list of `workflows.predict.Done`; `PartialError` after all
+    where some of several inputs failed. ``tile``: side of a tile's output; ``memory``: limit in
+    bytes; ``network``: the factory of a foreign network.
     """
     from biounet.inference.engines import make_engine
     from biounet.inference.predict import plan_for, predict_array, with_channels
@@ -49,10 +50,12 @@ def predict(
         return predict_array(model, engine, array, plan=plan)
     if out is None:
         raise UsageError("predict of files needs out, the folder for the results; or give an array")
-    from biounet.workflows.predict import Request, find_inputs, predict_files
+    from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
 
     given = [image] if isinstance(image, str | Path) else list(image)
-    return predict_files(model, engine, find_inputs(given), Request(Path(out), tile=tile, memory=memory))
+    results = predict_files(model, engine, find_inputs(given), Request(Path(out), tile=tile, memory=memory))
+    refuse_failed(results)
+    return results
 
 
 def evaluate(

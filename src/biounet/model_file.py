@@ -71,9 +71,10 @@ class Model:
 
 def save_model(path: str | Path, model: Model) -> str:
     """Write a model file, whole or not at all, and return its SHA-256."""
-    tensors = {_NETWORK + name: np.ascontiguousarray(value) for name, value in model.weights.items()}
+    tensors = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
     if model.golden is not None:
-        tensors |= {_GOLDEN + "input": model.golden[0], _GOLDEN + "output": model.golden[1]}
+        given, output = (np.asarray(value, order="C") for value in model.golden)
+        tensors |= {_GOLDEN + "input": given, _GOLDEN + "output": output}
     metadata = _metadata(model)
     metadata["sha256"] = _digest(tensors, metadata)
     data = save_tensors(tensors, {_KEY: _canonical(metadata)})
@@ -98,7 +99,7 @@ def load_model(path: str | Path) -> Model:
         )
     try:
         return _model(metadata, tensors, str(stated))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
 
 
@@ -161,9 +162,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         text = json.loads(data[8 : 8 + length])["__metadata__"][_KEY]
         metadata = json.loads(text)
         version = metadata["format_version"]
+        if text != _canonical(metadata):  # so that 1E-05 for 1e-05 is a changed byte as well
+            raise ValueError("metadata not in its canonical form")
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(
-            f"{path}: not a biounet model, or cut short ({type(error).__name__}); take another copy or train again"
+            f"{path}: not a biounet model, cut short or changed ({type(error).__name__}); "
+            "take another copy or train again"
         ) from error
     if version != FORMAT_VERSION:
         raise ModelFileError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from biounet.errors import UsageError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkSettings(_Section):
@@ -150,18 +150,20 @@ def read_settings(
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset!r} is not known; choose {' or '.join(PRESETS)}")
-    settings: dict[str, Any] = PRESETS[preset]().model_dump()
+    settings = dict(_flat(PRESETS[preset]().model_dump(exclude={"preset"})))
     if file is not None:
-        _merge(settings, _read_file(file), str(file))
+        _merge(settings, _read_file(file), f"--config {file}")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text!r} has no value; write --set key=value, as training.batch_size=2")
-        _merge(settings, _nested(key.strip(), _parsed(value.strip())), "--set")
-    for key, value in (values or {}).items():
-        if value is not None:
-            _merge(settings, _nested(key, value), "option")
-    return check_settings(settings)
+        _merge(settings, {key.strip(): _parsed(value.strip())}, "--set")
+    _merge(settings, {key: value for key, value in (values or {}).items() if value is not None}, "option")
+    nested: dict[str, Any] = {"preset": preset}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        nested.setdefault(section, {})[key] = value
+    return check_settings(nested)
 
 
 def check_settings(values: Mapping[str, Any]) -> Settings:
@@ -175,26 +177,36 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
         raise UsageError(f"setting {key} (={given!r}): {first['msg']}") from error
 
 
-def _merge(values: dict[str, Any], new: Mapping[str, Any], origin: str, path: str = "") -> None:
-    for key, value in new.items():
-        name = f"{path}{key}"
-        if key not in values:
-            close = difflib.get_close_matches(key, values, 1)
-            hint = f"did you mean {path}{close[0]}? " if close else ""
-            raise UsageError(f"{origin}: setting {name!r} is not known; {hint}known: {', '.join(values)}")
-        if isinstance(values[key], dict) and isinstance(value, Mapping):
-            _merge(values[key], value, origin, f"{name}.")
-        elif isinstance(values[key], dict):
-            raise UsageError(f"{origin}: {name} is a group; set one of {', '.join(values[key])}")
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            values[key] = value
+            yield f"{prefix}{key}", value
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    nested: dict[str, Any] = value
-    return nested
+def _merge(settings: dict[str, Any], new: Mapping[str, Any], origin: str) -> None:
+    for name, value in _flat(new):
+        if name not in settings:
+            raise UsageError(f"{origin}: {_unknown(name, settings)}")
+        settings[name] = value
+
+
+def _unknown(name: str, settings: Mapping[str, Any]) -> str:
+    """What is wrong with a key that is none, and what was probably meant."""
+    if name == "preset":
+        return "the preset is chosen with --preset, not here"
+    if group := [key for key in settings if key.startswith(f"{name}.")]:
+        return f"{name} is a group; set one of {', '.join(group)}"
+    last = {key.rpartition(".")[2]: key for key in settings}
+    wanted = name.rpartition(".")[2]
+    close = difflib.get_close_matches(name, settings, 1)
+    close = close or [last[key] for key in difflib.get_close_matches(wanted, last, 1)]
+    section = name.partition(".")[0] + "."
+    known = [key for key in settings if key.startswith(section)] or sorted({key.partition(".")[0] for key in settings})
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"setting {name!r} is not known; {hint}known: {', '.join(known)}"
 
 
 def _parsed(text: str) -> Any:
@@ -207,7 +219,7 @@ def _parsed(text: str) -> Any:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"--config {file}: cannot be read as TOML or JSON ({error})") from error

@@ -92,19 +92,24 @@ def test_every_pair_that_does_not_fit_is_listed_at_once(write_pair, tmp_path):
     write_pair("wide", mask_shape=(32, 41))
     write_pair("dot", shape=(1, 1))
     write_pair("cut")
+    write_pair("nan")
+    tifffile.imwrite(tmp_path / "images" / "nan.tif", np.full((32, 40), np.nan, np.float32))
     whole = (tmp_path / "images" / "cut.tif").read_bytes()
     (tmp_path / "images" / "cut.tif").write_bytes(whole[:-200])
-    with pytest.raises(DataError, match="3 of 4 images cannot be used") as caught:
+    with pytest.raises(DataError, match="4 of 5 images cannot be used") as caught:
         find_dataset(tmp_path)
     text = str(caught.value)
     assert "wide: wide.tif is 32 x 40 pixels, mask wide.tif 32 x 41" in text
     assert "dot: is 1 x 1 pixels; training images need at least 16 a side" in text
     assert "cut.tif: the TIFF is cut short" in text
+    assert "nan: " in text
+    assert "1280 of 1280 pixels are NaN" in text
     assert "--skip-bad" in text
     assert "\n" not in text
     dataset = find_dataset(tmp_path, skip_bad=True)
-    assert [item.name for item in dataset.items] == ["good"]
+    assert [item.name for item in dataset.items] == ["good", "nan"]
     assert len(dataset.problems) == 3
+    assert [example.name for example in load(dataset, skip_bad=True)] == ["good"]
 
 
 @pytest.mark.parametrize(("side", "fits"), [(15, False), (16, True)])

@@ -66,6 +66,7 @@ def test_a_diagonal_line_between_two_cells_is_one_piece_and_its_filling_joins_no
     np.testing.assert_array_equal(fill_holes(mask, 5), mask)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([(17, 23), (9, 10, 8)]))
 def test_without_a_limit_it_is_the_filling_of_all_holes(seed, shape):
     mask = np.random.default_rng(seed).random(shape) < 0.75
@@ -238,7 +239,7 @@ def crops(draw, shape, halo):
 SHAPES = st.sampled_from([(40, 44), (17, 18, 16)])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 10_000), SHAPES)
 def test_the_mask_on_a_crop_with_its_reach_equals_the_whole(data, seed, shape):
     probability = noise_picture(seed, shape)
@@ -248,7 +249,7 @@ def test_the_mask_on_a_crop_with_its_reach_equals_the_whole(data, seed, shape):
     np.testing.assert_array_equal(cell_mask(probability[outer], SETTINGS)[back], whole[inner])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 10_000), SHAPES, st.sampled_from(["depth", "probability"]))
 def test_seeds_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, kind):
     probability = noise_picture(seed, shape)
@@ -259,7 +260,7 @@ def test_seeds_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, kin
     np.testing.assert_array_equal(seed_mask(mask[outer], probability[outer], split)[back], whole[inner])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 10_000), SHAPES, st.integers(0, 4))
 def test_growth_and_giving_back_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, steps):
     probability = noise_picture(seed, shape)
@@ -288,7 +289,7 @@ def test_less_than_the_stated_reach_would_not_do():
     assert not fill_holes(hole[:, :3], 3)[1, 1]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.integers(0, 10_000), SHAPES)
 def test_the_chain_on_a_crop_with_the_total_reach_equals_the_whole(data, seed, shape):
     """All steps on the crop; only the numbers of seeds and rest come from the whole picture."""

@@ -65,7 +65,7 @@ def test_colours_are_stable_distinct_and_bright():
     assert (many[1:].max(axis=1) == 255).all()
     steps = np.abs(many[2:].astype(int) - many[1:-1]).sum(1)
     assert steps.min() > 150  # ids next to each other differ clearly
-    assert colours(np.array([-1]))[0].tolist() == [128, 128, 128]
+    assert colours(np.array([-1]))[0].tolist() == [235, 70, 50]
 
 
 def test_outlines_are_inside_the_object():
@@ -84,7 +84,7 @@ def test_outlines_are_inside_the_object():
 def test_unknown_pixels_are_hatched():
     layer = label_layer(np.full((12, 12), -1, np.int32))
     assert 0.2 < (layer[..., 3] == 200).mean() < 0.5
-    assert (layer[..., :3] == 128).all()
+    assert (layer[..., :3] == (235, 70, 50)).all()
 
 
 def test_overlay_is_image_and_layer():

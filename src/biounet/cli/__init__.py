@@ -5,43 +5,55 @@ Exit codes: 0 done, 1 anything else, 2 usage, 3 bad data, 4 some inputs failed, 
 
 from __future__ import annotations
 
+import io
 import sys
+
+import typer
 
 from biounet.errors import BiounetError
 
 _INTERRUPTED = 130
+_USAGE = 2
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``biounet`` with these arguments (default: those of the process) and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; every error is one line on standard error."""
-    import click
-
     from biounet.cli.app import make_app
 
     try:
         result = make_app()(arguments, prog_name="biounet", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.exceptions.Abort:
-        return _INTERRUPTED
-    except click.ClickException as error:
-        return _fail(f"{error.format_message()} (see biounet --help)", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        result = _INTERRUPTED
     except BiounetError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if (message := _usage(error)) is not None:
+            return _fail(f"{message} (see biounet --help)", _USAGE) if message else _USAGE
         if "-v" in arguments or "-vv" in arguments or "--verbose" in arguments:
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}; -v shows where", 1)
-    return int(result) if isinstance(result, int) else 0
+    if result == _INTERRUPTED:
+        return _fail("interrupted", _INTERRUPTED)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: Exception) -> str | None:
+    """What typer says of a wrong option, "" where it showed the help instead; None for other errors.
+
+    By its method, because the class has no public name: typer carries a click of its own.
+    """
+    told = getattr(error, "format_message", None)
+    return None if told is None else str(told())
 
 
 def _fail(text: str, code: int) -> int:

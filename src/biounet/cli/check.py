@@ -62,6 +62,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             "training": dict(model.training),
         }
     )
+    if model.golden is None:
+        raise DataError(f"{path}: holds no golden sample, so nothing proves what it computes; train it again")
     if not found.passed:
         raise DataError(
             f"{path}: does not compute what it computed when it was made; take another copy or another torch"

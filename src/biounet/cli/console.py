@@ -16,6 +16,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+_PIPE_WIDTH = 10_000
+
 
 class Console:
     """Output of one command. ``verbosity``: -1 quiet (results and errors only), 0, 1 or more."""
@@ -23,17 +25,17 @@ class Console:
     def __init__(self, *, as_json: bool = False, verbosity: int = 0) -> None:
         self.as_json = as_json
         self.verbosity = verbosity
-        self._err = RichConsole(stderr=True, soft_wrap=True, highlight=False)
-        self._out = RichConsole(soft_wrap=True, highlight=False)
+        self._err = _plain_console(stderr=True)
+        self._out = _plain_console()
 
     def note(self, text: str, *, level: int = 0) -> None:
         """A line about what is going on."""
         if self.verbosity >= level:
-            self._err.print(text, markup=False)
+            self._err.print(text)
 
     def warn(self, text: str) -> None:
         """A line that matters even when quiet."""
-        self._err.print(f"warning: {text}", style="yellow", markup=False)
+        self._err.print(f"warning: {text}", style="yellow")
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of results for people; the JSON carries them for programs."""
@@ -41,7 +43,7 @@ class Console:
             return
         table = Table(title=title, title_justify="left")
         for index, name in enumerate(header):
-            table.add_column(name, justify="left" if index == 0 else "right")
+            table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         self._out.print(table)
@@ -49,7 +51,7 @@ class Console:
     def result(self, text: str) -> None:
         """A line of results for people."""
         if not self.as_json:
-            self._out.print(text, markup=False)
+            self._out.print(text)
 
     def finish(self, values: dict[str, Any]) -> None:
         """The one JSON object, with ``--json``."""
@@ -70,6 +72,14 @@ class Console:
         )
         with Progress(*columns, console=self._err, disable=not shown, transient=True) as progress:
             yield Bar(progress, progress.add_task(what, total=total, detail=""))
+
+
+def _plain_console(*, stderr: bool = False) -> RichConsole:
+    """A console that prints names as they are, brackets and colons too, and in a pipe never wraps them."""
+    console = RichConsole(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
 
 
 class Bar:

@@ -18,7 +18,7 @@ def evaluate(
     only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
     task: options.Task = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,

@@ -13,12 +13,11 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say m
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML or JSON file of settings.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as network.width=32.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder or stack of images.")]
 Masks = Annotated[Path | None, typer.Option("--masks", help="Folder or stack of annotations.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the pairs that cannot be used.")]
 Task = Annotated[str | None, typer.Option("--task", help="instances or classes, instead of inferring it.")]
-Ndim = Annotated[int | None, typer.Option("--ndim", help="2 or 3, instead of inferring it.")]
+Ndim = Annotated[int | None, typer.Option("--ndim", min=2, max=3, help="2 or 3, instead of inferring it.")]
 Channels = Annotated[str | None, typer.Option("--channels", help="Channels by name or index, with commas.")]
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")

@@ -32,7 +32,7 @@ def predict(
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.inference.predict import parse_bytes
     from biounet.model_file import load_model
-    from biounet.workflows.predict import Request, find_inputs, predict_files
+    from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
 
     request = Request(
         out,
@@ -62,7 +62,7 @@ def predict(
                 f"{done.name}: nothing was found; is it an image of the kind the model learnt from? "
                 "--save probabilities shows what it saw"
             )
-    rows = [[d.name, "" if d.objects is None else str(d.objects), f"{d.seconds:.2f}"] for d in results]
+    rows = [[d.name, _outcome(d.error, d.objects), f"{d.seconds:.2f}"] for d in results]
     console.table(f"results in {out}", ["image", "objects", "seconds"], rows)
     console.finish(
         {
@@ -72,11 +72,25 @@ def predict(
             "precision": runner.precision,
             "seconds": {"start_up": start_up, "compute": time.perf_counter() - start - start_up},
             "images": [
-                {"name": d.name, "input": d.input, "files": d.files, "objects": d.objects, "plan": d.plan}
+                {
+                    "name": d.name,
+                    "input": d.input,
+                    "files": d.files,
+                    "objects": d.objects,
+                    "plan": d.plan,
+                    "error": d.error or None,
+                }
                 for d in results
             ],
         }
     )
+    refuse_failed(results)
+
+
+def _outcome(error: str, objects: int | None) -> str:
+    if error:
+        return "failed"
+    return "" if objects is None else str(objects)
 
 
 def _indices(text: str) -> tuple[int, ...]:

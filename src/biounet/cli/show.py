@@ -17,7 +17,7 @@ def show(
     out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("samples.png"),
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     samples: Annotated[int, typer.Option(help="How many.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the samples, as in training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples, as in training.")] = 0,
     images: options.Images = None,
     masks: options.Masks = None,
     skip_bad: options.SkipBad = False,

@@ -19,7 +19,7 @@ def train(
     network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
     budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
-    seed: Annotated[int, typer.Option(help="Of initialisation, samples and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, samples and dropout.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished model.")] = False,
     validation: Annotated[
@@ -62,21 +62,25 @@ def train(
     from biounet.training.budget import parse_duration
     from biounet.training.train import train as run
 
+    seconds = None if budget is None else parse_duration(budget)
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)
-        run(
-            dataset,
-            out,
-            settings=settings,
-            steps=steps,
-            budget=None if budget is None else parse_duration(budget),
-            seed=seed,
-            existing="resume" if resume else "overwrite" if overwrite else "refuse",
-            device=device,
-            skip_bad=skip_bad,
-            listen=listener,
-        )
-    console.finish(listener.summary)
+        try:
+            run(
+                dataset,
+                out,
+                settings=settings,
+                steps=steps,
+                budget=seconds,
+                seed=seed,
+                existing="resume" if resume else "overwrite" if overwrite else "refuse",
+                device=device,
+                skip_bad=skip_bad,
+                listen=listener,
+            )
+        finally:
+            if listener.summary:  # also of an interrupted run, which leaves a model
+                console.finish(listener.summary)
 
 
 class TrainingListener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from biounet.evaluation.summary import summarise
 from biounet.images.annotation import load_labels
 from biounet.images.examples import load
 from biounet.images.formats import known_suffix, read_image, stem_name
-from biounet.images.layouts import find_dataset, label_stem
+from biounet.images.image import check_finite
+from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.images.selection import select
 from biounet.labels.meaning import Meaning, encode, infer_meaning
 
@@ -112,14 +114,11 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
         raise DataError(f"{path}: there is no such file or folder; check the name")
     if path.is_file():
         return _truths_of_file(path), (), None, [f"{path.name}: label images"]
-    try:
-        dataset = find_dataset(path)
-    except DataError as error:
-        files = sorted(p for p in path.iterdir() if known_suffix(p) and p.is_file())
-        if not files:
-            raise DataError(f"{path}: neither data nor label images ({error})") from error
+    files = [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p) and p.is_file())
+    if files:
         truths = [truth for file in files for truth in _truths_of_file(file)]
         return truths, (), None, [f"{len(files)} label files in {path}"]
+    dataset = find_dataset(path)
     truths = [
         Truth(item.name, stem_name(item.image.path), item.image.page, example.labels)
         for item, example in zip(dataset.items, load(dataset), strict=True)
@@ -128,9 +127,15 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
 
 
 def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> list[Pair]:
-    """The prediction of each truth, labels encoded alike."""
+    """The prediction of each truth, labels encoded alike.
+
+    Raises `DataError` where a prediction is missing, or several truths or files share a NAME.
+    """
     files = _predicted_files(predicted)
     stems = {t.stem for t in truths}
+    counts = Counter((t.stem, t.page) for t in truths)
+    if twice := sorted({stem for (stem, _), count in counts.items() if count > 1}):
+        raise DataError(f"several true images are called {', '.join(twice[:5])}; name the ones meant with --only")
     if len(files) == 1 and len(stems) == 1:  # nothing to choose between, whatever the names
         files = {next(iter(stems)): next(iter(files.values()))}
     missing = sorted(stems - set(files))
@@ -151,21 +156,36 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
     if predicted.shape != truth.labels.shape:
         raise DataError(f"{file}: {predicted.shape} pixels, but the truth of {truth.name} has {truth.labels.shape}")
     if meaning.task == "classes" and predicted.max(initial=0) >= len(meaning.values):
-        predicted = encode(predicted, meaning)  # a mask of another program, in the annotation's values
+        predicted = _encoded(predicted, meaning, file)
     probabilities = _probabilities(file, page, truth.labels.shape, several=len(found) > 1)
     return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities)
+
+
+def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:
+    """A mask of another program, in the annotation's own values, as class ids."""
+    try:
+        return encode(predicted, meaning)
+    except DataError as error:
+        raise DataError(f"{file}: {error}; where these are ids of objects, --task instances") from error
 
 
 def _probabilities(file: Path, page: int, shape: tuple[int, ...], *, several: bool) -> npt.NDArray[np.float32] | None:
     beside = file.with_name(f"{label_stem(file)}{_PROBABILITIES}.tif")
     if not beside.exists():
         return None
-    array = read_image(beside).array.astype(np.float32)
+    image = read_image(beside)
+    check_finite(image, beside)
+    array = image.array.astype(np.float32)
     if several and array.ndim == len(shape) + 2:
         array = array[:, page]
     if array.shape[-len(shape) :] != shape:
         raise DataError(f"{beside}: shape {array.shape} does not fit labels of {shape}; predict again")
     return np.asarray(array)
+
+
+def _is_data(path: Path) -> bool:
+    folders = [folder for folder in (path, path / "train") if folder.is_dir()]
+    return any(layout.recognise(folder) is not None for folder in folders for layout in LAYOUTS)
 
 
 def _truths_of_file(path: Path) -> list[Truth]:
@@ -184,4 +204,13 @@ def _predicted_files(predicted: Path) -> dict[str, Path]:
     files = sorted(p for p in predicted.iterdir() if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS))
     if not files:
         raise DataError(f"{predicted}: holds no label images (NAME_labels.tif); predict first")
-    return {label_stem(path): path for path in files}
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        groups.setdefault(label_stem(path), []).append(path)
+    found = {}
+    for stem, group in groups.items():
+        named = [path for path in group if stem_name(path) != stem] or group  # not an image beside its labels
+        if len(named) > 1:
+            raise DataError(f"{named[0]} and {named[1].name}: both are labels of {stem}; keep one of them there")
+        found[stem] = named[0]
+    return found

@@ -55,16 +55,7 @@ def load(dataset: Dataset, *, skip_bad: bool = False) -> list[Example]:
     Raises `DataError` listing every image that cannot be read, holds NaN, or has labels that are none
     (with ``skip_bad`` these are left out), and where no object is drawn in any mask.
     """
-    reader = _Reader(dataset)
-    examples: list[Example] = []
-    problems: list[Problem] = []
-    for item in dataset.items:
-        try:
-            examples.append(reader.example(item))
-        except MissingPackageError:
-            raise
-        except DataError as error:
-            problems.append(Problem(item.name, str(error)))
+    examples, problems = read_all(dataset)
     if problems and (not skip_bad or not examples):
         raise refuse(dataset.root, problems, len(dataset.items))
     if not any((example.labels > 0).any() for example in examples):
@@ -73,6 +64,21 @@ def load(dataset: Dataset, *, skip_bad: bool = False) -> list[Example]:
             "annotate at least one, or check that these are the right masks"
         )
     return examples
+
+
+def read_all(dataset: Dataset) -> tuple[list[Example], list[Problem]]:
+    """Every example that can be read, and why the others cannot."""
+    reader = _Reader(dataset)
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    for item in dataset.items:
+        try:
+            examples.append(reader.example(item))
+        except MissingPackageError:
+            raise  # the same for every file: one line is enough
+        except DataError as error:
+            problems.append(Problem(item.name, str(error)))
+    return examples, problems
 
 
 class _Reader:

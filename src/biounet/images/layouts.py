@@ -8,7 +8,7 @@ from pathlib import Path
 from biounet.errors import DataError, UsageError
 from biounet.images.cell_tracking import cell_tracking
 from biounet.images.dataset import Dataset, Found, Item, Layout, Problem, Source, refuse
-from biounet.images.examples import Example, load
+from biounet.images.examples import Example, load, read_all
 from biounet.images.formats import READERS, stem_name
 from biounet.images.nnunet import nnunet
 from biounet.images.pages import resolve
@@ -43,9 +43,7 @@ def find_dataset(
     if not found.items and not found.problems:
         raise DataError(f"{root}: no image has an annotation in this layout ({layout}); annotate some")
     resolved = resolve(found, root, ndim=ndim)
-    if resolved.problems and (not skip_bad or not resolved.items):
-        raise refuse(root, resolved.problems, len(resolved.items) + len(resolved.problems))
-    return Dataset(
+    dataset = Dataset(
         root,
         resolved.items,
         layout,
@@ -57,6 +55,11 @@ def find_dataset(
         task=found.task,
         values=found.values,
     )
+    if resolved.problems and (not skip_bad or not resolved.items):
+        # everything that is wrong at once: also what only the pixels show
+        problems = (*resolved.problems, *read_all(dataset)[1])
+        raise refuse(root, problems, len(resolved.items) + len(resolved.problems))
+    return dataset
 
 
 def _recognised(

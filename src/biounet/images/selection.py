@@ -7,52 +7,71 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biounet.errors import UsageError
+from biounet.images.formats import known_suffix, stem_name
 
-_RANGE = re.compile(r"^\s*(?:slices?|frames?|images?|pages?)\s+([\d\s,-]+)$", re.IGNORECASE)
+_RANGE = re.compile(r"\s*(?:slices?|frames?|images?|pages?)\s+(\d[\d\s,-]*)", re.IGNORECASE)
+_PART = re.compile(r"(\d+)(?:-(\d+))?")
+_SHOWN = 6
 
 
 def select(names: Sequence[str], text: str, option: str) -> list[int]:
     """Positions in ``names`` that ``text`` names, in order.
 
     ``text``: ``slices 20-23`` or ``images 0,4,7`` (positions from 0, as in the printed list), an
-    existing folder (all names of its files), an existing text file (a name a line), or names
-    separated by commas. Raises `UsageError` naming ``option`` when one matches nothing.
+    existing folder (the names of its images, those that are here), an existing text file (a name a
+    line), or names separated by commas. The NAME of a stack stands for all its pages ``NAME[00]``,
+    ``NAME[01]``, ... Raises `UsageError` naming ``option`` when something matches nothing.
     """
-    if found := _RANGE.match(text):
+    if found := _RANGE.fullmatch(text):
         return _positions(found.group(1), len(names), option)
+    called: list[set[str]] = [{_bare(name), re.sub(r"\[\d+\]$", "", _bare(name))} for name in names]
     path = Path(text)
-    if path.is_dir():
-        wanted = sorted({_bare(p.name) for p in path.iterdir() if p.is_file()})
-        chosen = [i for i, name in enumerate(names) if _bare(name) in wanted]
-        if not chosen:
-            raise UsageError(f"{option} {text}: none of its files has the name of an image here")
-        return chosen
-    listed = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    wanted = [line.strip() for line in listed if line.strip()]
-    missing = [w for w in wanted if not any(_matches(name, w) for name in names)]
+    if _is_there(text) and path.is_dir():
+        inside = {_bare(entry.name) for entry in path.iterdir() if known_suffix(entry)}
+        if chosen := [i for i, own in enumerate(called) if own & inside]:
+            return chosen
+        raise UsageError(f"{option} {text}: none of its files has the name of an image here ({_shown(names)})")
+    wanted = {_bare(line.strip()): line.strip() for line in _listed(path, text, option) if line.strip()}
+    known = set().union(*called)
+    missing = [written for name, written in wanted.items() if name not in known]
     if missing or not wanted:
-        raise UsageError(
-            f"{option} {', '.join(missing) or repr(text)}: no image of this name; "
-            f"there are {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
-        )
-    return [i for i, name in enumerate(names) if any(_matches(name, w) for w in wanted)]
+        raise UsageError(f"{option} {_shown(missing) or repr(text)}: no image of this name; there are {_shown(names)}")
+    return [i for i, own in enumerate(called) if own & wanted.keys()]
 
 
 def _positions(text: str, count: int, option: str) -> list[int]:
     chosen: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        first, _, last = part.partition("-")
-        if not first:
+    for part in re.sub(r"\s*([,-])\s*", r"\1", text.strip()).split(","):
+        found = _PART.fullmatch(part)
+        if found is None:
             raise UsageError(f"{option} {text!r}: write positions as 20-23 or 0,4,7")
-        chosen.update(range(int(first), int(last or first) + 1))
-    if not chosen or max(chosen) >= count:
-        raise UsageError(f"{option} {text!r}: positions run from 0 to {count - 1}")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < count:
+            raise UsageError(f"{option} {text!r}: positions run from 0 to {count - 1}, the smaller one first")
+        chosen.update(range(first, last + 1))
     return sorted(chosen)
 
 
+def _listed(path: Path, text: str, option: str) -> list[str]:
+    if not _is_there(text) or known_suffix(path):
+        return text.split(",")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option} {text}: cannot be read as a list of names ({error}); give a text file") from error
+
+
+def _is_there(text: str) -> bool:
+    """Whether a file or folder is called so; False also for what is too long for a name."""
+    try:
+        return bool(text.strip()) and Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _bare(name: str) -> str:
-    return re.sub(r"(\.ome)?\.[A-Za-z]{2,4}(\.gz)?$", "", name)
+    return stem_name(name) if known_suffix(name) else name
 
 
-def _matches(name: str, wanted: str) -> bool:
-    return name == wanted or _bare(name) == _bare(wanted)
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

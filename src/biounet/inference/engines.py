@@ -111,7 +111,9 @@ def pick_device(device: str) -> str:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if present[name])
-    if not present.get(device.partition(":")[0], False):
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not present.get(kind, False) or (":" in device and number not in map(str, range(count))):
         names = [name for name, here in present.items() if here]
         raise UsageError(f"--device {device!r} is not present; present: {', '.join(names)}")
     return device

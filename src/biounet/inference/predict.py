@@ -20,7 +20,8 @@ from biounet.model_file import Model
 Float32 = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _DEFAULT_SHARE = 4  # of the machine's memory that tiles may take unasked: a quarter
 
 
@@ -109,7 +110,10 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
         plan = plan_tiles(size, engine.geometry, tile)
         needed = tile_memory(plan, engine)
         if memory is not None and needed > memory:
-            raise UsageError(f"--tile {tile} needs about {show_bytes(needed)}; --memory is {show_bytes(memory)}")
+            raise UsageError(
+                f"--tile {tile} needs about {show_bytes(needed)} a tile, --memory allows {show_bytes(memory)}; "
+                "lower --tile or leave it out"
+            )
         return plan
     try:
         return cheapest_tiles(size, engine.geometry, limit // per_pixel)
@@ -135,21 +139,23 @@ def total_memory() -> int:
 
 def parse_bytes(text: str, option: str) -> int:
     """Bytes of a text such as 2GB, 512MiB or 1.5e9; `UsageError` otherwise."""
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMG]?I?B?)\s*", text.upper().replace("E", "e"))
+    found = re.fullmatch(r"\s*([\d.]+(?:E\d+)?)\s*([KMGT]?I?B?)\s*", text.upper())
     unit = found.group(2) if found else ""
     unit = unit + "B" if unit and not unit.endswith("B") else unit
     try:
-        value = float(found.group(1)) * _UNITS[unit] if found else 0.0
-    except (ValueError, KeyError):
-        value = 0.0
+        value = int(float(found.group(1)) * _UNITS[unit]) if found else 0
+    except (ValueError, KeyError, OverflowError):
+        value = 0
     if value < 1:
         raise UsageError(f"{option} {text!r}: write a size such as 2GB or 512MB")
-    return int(value)
+    return value
 
 
 def show_bytes(count: int) -> str:
-    """A size for people: 1.5 GB, 320 MB."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+    """A size for people, rounded up to three digits so that it is enough: 1.5 GB, 320 MB."""
+    quantum = 10 ** max(0, len(str(count)) - 3)
+    count = -(-count // quantum) * quantum
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{max(1, count // 1000)} kB"
+            return f"{count / size:.10g} {unit}"
+    return f"{count} B"

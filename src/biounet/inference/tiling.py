@@ -197,4 +197,6 @@ def _useful_outputs(axis: AxisGeometry, size: int) -> list[int]:
             outputs.append(output)
         if output == first:
             break
+    if first < outputs[-1]:
+        outputs.append(first)
     return outputs

@@ -36,7 +36,7 @@ _VIRIDIS = np.array(
         (122, 209, 81), (165, 219, 54), (210, 226, 27), (253, 231, 37),
     ]
 )  # fmt: skip
-_UNKNOWN = (128, 128, 128)
+_UNKNOWN = (235, 70, 50)  # seen on grey
 
 
 def middle_plane(array: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
@@ -83,7 +83,7 @@ def colours(ids: npt.NDArray[np.integer[Any]]) -> Picture:
     """A colour for each id, uint8 (..., 3): the same id has the same colour in every picture.
 
     Hues go on by the golden section, so that ids close to each other differ most. Id 0 is black,
-    negative ids (unknown) are grey.
+    negative ids (unknown) are red.
     """
     index = np.maximum(ids, 1).astype(np.float64)
     saturation = np.array([0.75, 0.55, 0.95])[(np.maximum(ids, 0) % 3).astype(np.intp)]
@@ -99,7 +99,7 @@ def label_layer(labels: npt.NDArray[Any], *, outlines: bool = True, fill: float 
     """Objects or classes (Z)YX as a transparent layer (Y, X, 4).
 
     Each id is filled with its colour at opacity ``fill`` (0 to 1) and, with ``outlines``, drawn
-    around in full colour ``line_px`` wide, inside the object. Unknown pixels (-1) are hatched grey.
+    around in full colour ``line_px`` wide, inside the object. Unknown pixels (-1) are hatched red.
     """
     plane = middle_plane(labels, labels.ndim)
     ids, inverse = fastremap.unique(np.ascontiguousarray(plane), return_inverse=True)

@@ -6,21 +6,28 @@ A batch is a function of (seed, step), so it does not matter which worker makes 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from biounet.errors import BiounetError
 from biounet.samples.sampler import Sample, Sampler
 
 _sampler: Sampler | None = None  # of a worker process, set once when it starts
 
 
-def batches(sampler: Sampler, *, seed: int, size: int, first: int, stop: int, workers: int = 0) -> Iterator[Sample]:
+def batches(
+    sampler: Sampler, *, seed: int, size: int, first: int, stop: int, workers: int = 0
+) -> Generator[Sample, None, None]:
     """Batches of the steps first..stop-1, in order.
 
     ``workers`` processes (started by spawn, the same on every system) make them; with 0 a thread
-    beside the training does.
+    beside the training does. They end with the generator. Raises `BiounetError` when a process dies.
     """
     ahead = max(2, 2 * workers)
     with _executor(sampler, workers) as executor:
@@ -33,6 +40,11 @@ def batches(sampler: Sampler, *, seed: int, size: int, first: int, stop: int, wo
                 if step + ahead < stop:
                     waiting.append(_submit(executor, sampler, workers, seed, step + ahead, size))
                 yield batch
+        except BrokenProcessPool as error:
+            raise BiounetError(
+                f"one of {workers} processes that make samples died, perhaps for want of memory; "
+                "give fewer: --set training.workers=0, and --resume"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()
@@ -42,7 +54,7 @@ def _executor(sampler: Sampler, workers: int) -> Executor:
     if workers == 0:
         return ThreadPoolExecutor(1, thread_name_prefix="samples")
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_set_sampler, initargs=(sampler,))
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(sampler,))
 
 
 def _submit(executor: Executor, sampler: Sampler, workers: int, *arguments: Any) -> Future[Sample]:
@@ -51,9 +63,21 @@ def _submit(executor: Executor, sampler: Sampler, workers: int, *arguments: Any)
     return executor.submit(_batch_in_worker, *arguments)
 
 
-def _set_sampler(sampler: Sampler) -> None:
+def _start_worker(sampler: Sampler) -> None:
+    """Keep the sampler; leave signals to the training, which ends its workers, and end with it."""
     global _sampler
     _sampler = sampler
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A training killed outright cannot end its workers, and each holds a copy of all images."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _batch_in_worker(seed: int, step: int, size: int) -> Sample:

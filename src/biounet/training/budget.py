@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import statistics
 import time
@@ -37,7 +38,7 @@ def parse_duration(text: str) -> float:
         seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0.0
     except ValueError:
         seconds = 0.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise UsageError(f"--budget {text!r}: write a time such as 15min, 90s or 2h")
     return seconds
 

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import DataError
+from biounet.errors import DataError, UsageError
 from biounet.images.annotation import as_labels
 from biounet.images.dataset import Dataset
 from biounet.images.examples import Example, load
 from biounet.images.layouts import find_dataset
+from biounet.images.pages import SMALLEST_SIDE
 from biounet.labels.meaning import Meaning, encode, infer_meaning
 from biounet.settings import DataSettings
 
-SMALLEST_SIDE = 16
+_MOST_NAMED = 8
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Data = str | Path | Dataset | Sequence[Pair]
@@ -57,39 +58,75 @@ class TrainingData:
 def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = False) -> TrainingData:
     """Examples of a folder, a found `Dataset`, or pairs (image (C,)(Z)YX, labels (Z)YX).
 
-    Raises `DataError` where nothing can be learnt from them: no annotated background, no object,
-    sides below 16 pixels, values that are not finite; ``skip_bad`` leaves out files that cannot be read.
+    With ``unlabelled="unknown"`` value 0 is unknown, in class annotations too: the classes are then
+    the other values. Raises `DataError` where nothing can be learnt from them: no annotated
+    background, no object, sides below 16 pixels, values that are not finite; ``skip_bad`` leaves out
+    files that cannot be read. Raises `UsageError` where arrays are no pairs.
     """
     if isinstance(data, str | Path):
         data = find_dataset(data, ndim=settings.ndim, skip_bad=skip_bad)
     if isinstance(data, Dataset):
-        examples, statements, sequence = load(data, skip_bad=skip_bad), data.reasons, data.is_sequence
-        declared = data.values
-        task = settings.task or data.task
+        examples, sequence = load(data, skip_bad=skip_bad), data.is_sequence
+        statements = (*data.reasons, *_left_out(data, examples), *_notes(examples))
+        declared, task = data.values, settings.task or data.task
     else:
-        examples, statements, sequence = (
-            _from_arrays(data, settings.ndim),
-            (f"{len(data)} pairs of arrays",),
-            False,
-        )
+        examples, sequence = _from_arrays(data, settings.ndim), False
+        statements = (f"{len(examples)} pairs of arrays",)
         declared, task = (), settings.task
     _check_sizes(examples)
+    examples, meaning = _understood(examples, settings, task=task, declared=declared)
+    _check_annotation(examples)
+    rule = _rule(examples, settings)
+    return TrainingData(tuple(examples), meaning, sequence, (*statements, meaning.reason, rule), _digest(examples))
+
+
+def _understood(
+    examples: Sequence[Example], settings: DataSettings, *, task: str | None, declared: Sequence[int]
+) -> tuple[list[Example], Meaning]:
+    """Examples with instance or class ids, and what their annotation means."""
     meaning = infer_meaning([e.labels for e in examples], task=task, declared=declared)
-    encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
-    if settings.unlabelled == "unknown" and meaning.task == "instances":
-        encoded = [e.with_labels(np.where(e.labels == 0, -1, e.labels).astype(np.int32)) for e in encoded]
-    _check_annotation(encoded)
-    rule = _rule(encoded, settings, meaning)
-    return TrainingData(tuple(encoded), meaning, sequence, (*statements, meaning.reason, rule), _digest(encoded))
+    if settings.unlabelled == "background":
+        return [e.with_labels(encode(e.labels, meaning)) for e in examples], meaning
+    if meaning.task == "instances":
+        encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
+        return [e.with_labels(_zero_unknown(e.labels)) for e in encoded], meaning
+    drawn = [e.with_labels(_zero_unknown(e.labels)) for e in examples]
+    meaning = infer_meaning([e.labels for e in drawn], task="classes", declared=[v for v in declared if v != 0])
+    return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning
+
+
+def _zero_unknown(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    return np.where(labels == 0, np.int32(-1), labels)
+
+
+def _left_out(data: Dataset, examples: Sequence[Example]) -> tuple[str, ...]:
+    """What ``skip_bad`` went on without."""
+    read = {e.name for e in examples}
+    names = [problem.name for problem in data.problems] + [i.name for i in data.items if i.name not in read]
+    return (f"left out, as they cannot be used: {_shown(names)}",) if names else ()
+
+
+def _notes(examples: Sequence[Example]) -> tuple[str, ...]:
+    """What was inferred for single images."""
+    notes = [f"{e.name}: {note}" for e in examples for note in e.notes]
+    return tuple(notes[:_MOST_NAMED]) + ((f"and {len(notes) - _MOST_NAMED} more notes",) * (len(notes) > _MOST_NAMED))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
 
 
 def _from_arrays(data: Sequence[Pair], ndim: int | None) -> list[Example]:
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data):
+        raise UsageError("data must be a folder or a list of pairs (image, labels); a single pair is [(image, labels)]")
+    pairs = [(np.asarray(image), np.asarray(labels)) for image, labels in data]
+    ndim = ndim or min((labels.ndim for _, labels in pairs), default=2)
+    if ndim not in (2, 3):
+        raise UsageError(f"labels of {ndim} axes: give (Y, X) or (Z, Y, X), and images with or without channels before")
     examples = []
-    ndim = ndim or min((np.ndim(labels) for _, labels in data), default=2)
-    for index, (image, labels) in enumerate(data):
-        image = np.asarray(image)
+    for index, (image, labels) in enumerate(pairs):
         image = image[None] if image.ndim == ndim else image
-        examples.append(Example(f"array {index}", image, as_labels(np.asarray(labels), f"labels {index}")))
+        examples.append(Example(f"array {index}", image, as_labels(labels, f"labels {index}")))
     return examples
 
 
@@ -105,7 +142,7 @@ def _check_sizes(examples: Sequence[Example]) -> None:
         if min(e.labels.shape[-2:]) < SMALLEST_SIDE:
             raise DataError(
                 f"{e.name}: {'x'.join(map(str, e.labels.shape))} pixels; training images need at least "
-                f"{SMALLEST_SIDE} a side: leave it out (--skip-bad)"
+                f"{SMALLEST_SIDE} a side: leave it out"
             )
         if e.image.dtype.kind == "f" and not np.isfinite(e.image).all():
             raise DataError(f"{e.name}: the image holds NaN or infinite values; replace them or leave it out")
@@ -114,23 +151,22 @@ def _check_sizes(examples: Sequence[Example]) -> None:
 def _check_annotation(examples: Sequence[Example]) -> None:
     if not any((e.labels == 0).any() for e in examples):
         raise DataError(
-            "no background at all is known, so nothing can be told apart from it; annotate some background "
+            "no background is known in any image, so nothing can be told apart from it; annotate some background "
             "(a region marked as complete), or leave out --unlabelled unknown"
         )
     if not any((e.labels > 0).any() for e in examples):
         raise DataError("every mask is empty: no object is annotated; annotate at least one")
 
 
-def _rule(examples: Sequence[Example], settings: DataSettings, meaning: Meaning) -> str:
-    known = [float((e.labels >= 0).mean()) for e in examples]
-    rule = "what is not drawn is background"
-    if settings.unlabelled == "unknown" and meaning.task == "instances":
-        rule = "what is not drawn is unknown (--unlabelled unknown)"
+def _rule(examples: Sequence[Example], settings: DataSettings) -> str:
+    known = [e.annotated_share for e in examples]
+    unknown = settings.unlabelled == "unknown"
+    rule = "what is not drawn is unknown (--unlabelled unknown)" if unknown else "what is not drawn is background"
     if min(known) == 1:
         return f"{rule}; every image is annotated in full"
     partial = [f"{e.name} {share:.0%}" for e, share in zip(examples, known, strict=True) if share < 1]
-    shown = ", ".join(partial[:8]) + (" ..." if len(partial) > 8 else "")
-    return f"{rule}, except where the annotation is marked unknown; annotated shares: {shown}"
+    exception = "" if unknown else ", except where the annotation is marked unknown"
+    return f"{rule}{exception}; annotated shares: {_shown(partial)}"
 
 
 def _digest(examples: Sequence[Example]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,12 @@ def train_steps(
     steps: int,
     seed: int,
     precision: str,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Go on from ``state.step`` to ``steps``, changing ``state``; an event after every step.
 
     After each event the state is complete: written then, it resumes exactly. Validation takes place
-    at steps that follow from ``steps`` alone.
+    at steps that follow from ``steps`` alone, not after a loss that is no number. Closing the
+    generator ends the workers that make the batches.
     """
     due = validation_steps(steps, settings.validations)
     stream = batches(
@@ -71,7 +72,7 @@ def train_steps(
         stop=steps,
         workers=settings.workers,
     )
-    with reproducible():
+    with reproducible(), closing(stream):
         for batch in stream:
             start = time.perf_counter()
             rate = learning_rate(state.step, steps, settings)
@@ -80,7 +81,7 @@ def train_steps(
             average_weights(state, steps, settings.averaging)
             validated = None
             seconds = time.perf_counter() - start
-            if state.step in due:
+            if state.step in due and math.isfinite(loss):
                 validated = _validated(state, validate, steps)
             yield StepDone(state.step, steps, loss, rate, seconds)
             if validated is not None:
@@ -168,7 +169,7 @@ def _validated(state: TrainingState, validate: Validate, steps: int) -> Validate
     start = time.perf_counter()
     scores = validate(state.average)
     score = scores["selection"]
-    best = state.best_score is None or score >= state.best_score
+    best = math.isfinite(score) and (state.best_score is None or score >= state.best_score)
     if best:
         state.best = {name: value.detach().clone() for name, value in state.average.state_dict().items()}
         state.best_step, state.best_score = state.step, score

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from biounet.errors import UsageError
 from biounet.geometry import Geometry
 from biounet.images.normalize import Normalisation, dataset_normalisation
 from biounet.inference.tiling import plan_tiles
@@ -40,11 +41,14 @@ class Plan:
     statements: tuple[str, ...]
 
 
-def make_plan(data: TrainingData, settings: Settings, *, seed: int, factory: Factory | None = None) -> Plan:
+def make_plan(
+    data: TrainingData, settings: Settings, *, seed: int, factory: Factory | None = None, device: str = "cpu"
+) -> Plan:
     """Network (initialised by ``seed``), held-back images, normalisation and sampler.
 
     A foreign ``factory(in_channels, classes)`` must give a module with ``geometry``; its declaration
-    is verified by `networks.verify.verify_geometry`.
+    is verified by `networks.verify.verify_geometry`. ``device``: where it will be trained, as "cuda:1".
+    Raises `UsageError` for a module that does not do what it declares.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -59,7 +63,7 @@ def make_plan(data: TrainingData, settings: Settings, *, seed: int, factory: Fac
     )
     normalisation = _normalisation(settings.data.normalisation, split)
     sampler = make_sampler(data, settings, geometry, split, normalisation)
-    precision = pick_precision(settings.training.precision)
+    precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
     statements = (
         f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
@@ -84,9 +88,32 @@ def make_network(data: TrainingData, settings: Settings, factory: Factory | None
                 "ndim": data.ndim,
             }
         )
-    network = factory(data.channels, data.classes).eval()
-    verify_geometry(_as_function(network), network.geometry, data.channels)  # type: ignore[arg-type]
-    network.description = {"name": "foreign", "factory": getattr(factory, "__qualname__", "factory")}  # type: ignore[assignment]
+    return _verified(factory, data)
+
+
+def _verified(factory: Factory, data: TrainingData) -> nn.Module:
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    network = factory(data.channels, data.classes)
+    geometry = getattr(network, "geometry", None)
+    if not isinstance(network, nn.Module) or not isinstance(geometry, Geometry):
+        raise UsageError(
+            f"network {name}: must give a torch module with a `geometry` (a biounet.Geometry: margin, period, "
+            f"smallest input and reach per axis), not {type(network).__name__} with geometry {geometry!r}"
+        )
+    if geometry.ndim != data.ndim:
+        raise UsageError(f"network {name}: its geometry has {geometry.ndim} axes, but the images have {data.ndim}")
+    function = _as_function(network.eval())
+    try:
+        verify_geometry(function, geometry, data.channels)
+        classes = function(np.zeros((1, data.channels, *geometry.smallest), np.float32)).shape[1]
+    except RuntimeError as error:
+        raise UsageError(
+            f"network {name}: fails on an input of a size that its geometry admits "
+            f"({str(error).splitlines()[0]}); correct the geometry"
+        ) from error
+    if classes != data.classes:
+        raise UsageError(f"network {name}: gives {classes} classes where {data.classes} were asked for")
+    network.description = {"name": "foreign", "factory": name}  # type: ignore[assignment]
     return network
 
 
@@ -116,14 +143,19 @@ def make_sampler(
     )
 
 
-def pick_precision(asked: str) -> str:
-    """The precision of the training: "auto" is bf16 where the hardware computes it, else fp32."""
+def pick_precision(asked: str, device: str = "cpu") -> str:
+    """The precision of the training: "auto" is bf16 where the device computes it, else fp32."""
     if asked != "auto":
         return asked
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capability = torch.backends.cpu.get_cpu_capability()
-    return "bf16" if capability == "AVX512" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device == "cpu" and _processor_computes_bf16() else "fp32"
+
+
+def _processor_computes_bf16() -> bool:
+    """Whether the processor has AVX-512 BF16; elsewhere (ARM, older x86) bf16 is slower than fp32."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name, and not in every torch
+    return supported is not None and torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(supported())
 
 
 def _normalisation(kind: str, split: Split) -> Normalisation:
@@ -135,6 +167,6 @@ def _normalisation(kind: str, split: Split) -> Normalisation:
 def _as_function(network: nn.Module) -> Callable[[Any], Any]:
     def function(batch: Any) -> Any:
         with torch.no_grad():
-            return network(torch.from_numpy(batch)).numpy()
+            return network(torch.tensor(batch)).numpy()
 
     return function

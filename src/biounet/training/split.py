@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from biounet.errors import UsageError
 from biounet.geometry import Geometry
 from biounet.images.examples import Example
 from biounet.images.selection import select
@@ -37,30 +38,42 @@ def split_examples(
     ``named`` chooses them (see `images.selection.select`). Otherwise, of a sequence (slices of a
     stack, frames of a film) the last ``share`` with one more left out between as a guard; of
     independent images every so-manyth; and with fewer than three images, one end of the last one,
-    a guard band as wide as the network's reach left out between.
+    a guard band as wide as the network's reach left out between (narrower, and said so, where the
+    image has no room for it). Where nothing could be learnt from the rest, nothing is held back.
+
+    Raises `UsageError` when ``named`` leaves nothing to learn from.
     """
-    names = [example.name for example in examples]
     if named is not None:
-        held = select(names, named, "--validation")
-        return _by_position(examples, held, [], f"as named by --validation {named!r}")
+        return _named(examples, named)
     if len(examples) < _FEW:
         return _block(examples, geometry)
-    count = max(1, round(share * len(examples)))
+    count = min(len(examples) - 1, max(1, round(share * len(examples))))
     if sequence:
         held = list(range(len(examples) - count, len(examples)))
         guard = [held[0] - 1] if len(examples) - count > 2 else []
-        left = f", {names[guard[0]]} left out between as a guard" if guard else ""
+        left = f", {examples[guard[0]].name} left out between as a guard" if guard else ""
         return _by_position(examples, held, guard, f"the last {count} of a sequence{left}")
     held = sorted({int((k + 0.5) * len(examples) / count) for k in range(count)})
     return _by_position(examples, held, [], f"{count} of {len(examples)} images, evenly spaced by name")
 
 
+def _named(examples: Sequence[Example], named: str) -> Split:
+    held = select([example.name for example in examples], named, "--validation")
+    if not _teach([example for i, example in enumerate(examples) if i not in held]):
+        raise UsageError(
+            f"--validation {named!r}: the {len(examples) - len(held)} images that are left show no object or no "
+            "background to learn from; hold back fewer"
+        )
+    return _by_position(examples, held, [], "as named by --validation")  # the text itself may be a path
+
+
 def _by_position(examples: Sequence[Example], held: list[int], guard: list[int], reason: str) -> Split:
     kept = tuple(e for i, e in enumerate(examples) if i not in held and i not in guard)
     validation = tuple(examples[i] for i in held)
-    if not kept:
-        return Split(tuple(examples), validation, f"{reason}; nothing else is left, so they are learnt from too")
     shown = ", ".join(e.name for e in validation[:6]) + (" ..." if len(validation) > 6 else "")
+    if not _teach(kept):
+        reason = f"{shown}: {reason}; the others show no object or no background, so all are learnt from too"
+        return Split(tuple(examples), validation, reason)
     return Split(kept, validation, f"{shown}: {reason}")
 
 
@@ -68,16 +81,23 @@ def _block(examples: Sequence[Example], geometry: Geometry) -> Split:
     """The end of the last image's longest axis, behind a guard band of the network's reach."""
     last = examples[-1]
     axis = int(np.argmax(last.labels.shape))
-    size = last.labels.shape[axis]
+    size, reach = last.labels.shape[axis], max(geometry.reach[axis])
     border = size - max(1, round(_BLOCK_SHARE * size))
-    guard = min(max(geometry.reach[axis]), border // 2)
+    guard = min(reach, border // 2)
     learnt, judged = last.labels.copy(), last.labels.copy()
     np.moveaxis(learnt, axis, 0)[border - guard :] = -1
     np.moveaxis(judged, axis, 0)[:border] = -1
-    if not (learnt >= 0).any() or not (judged > 0).any():
+    training = (*examples[:-1], last.with_labels(learnt))
+    if not _teach(training) or not (judged > 0).any():
         return Split(tuple(examples), (last,), "too little is annotated to hold anything back: judged on itself")
+    narrow = f" (the network reaches {reach}, the image has no room for more)" if guard < reach else ""
     reason = (
         f"{last.name} from {border} to {size} on axis {axis} (too few images to hold one back), "
-        f"{guard} px before it left out as a guard"
+        f"{guard} px before it left out as a guard{narrow}"
     )
-    return Split((*examples[:-1], last.with_labels(learnt)), (last.with_labels(judged),), reason)
+    return Split(training, (last.with_labels(judged),), reason)
+
+
+def _teach(examples: Sequence[Example]) -> bool:
+    """Whether these show both sides of what is to be told apart: background and something else."""
+    return any((e.labels == 0).any() for e in examples) and any((e.labels > 0).any() for e in examples)

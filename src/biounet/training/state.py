@@ -1,13 +1,16 @@
 """Everything a run needs to go on as if it had never stopped, in one safetensors file.
 
-Weights, their running average, the best weights so far, the optimiser and the step. Samples need
-no state: each is a function of (seed, step, index). Written whole or not at all; no pickle.
+Weights, their running average, the best weights so far, the optimiser and the step, with a SHA-256
+over all of it. Samples need no state: each is a function of (seed, step, index). Written whole or
+not at all; no pickle.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,18 @@ from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.settings import TrainingSettings
 
+MAY_DIFFER = ("threads", "device")  # facts that a resume may change: rounding depends on them, nothing else
+
 _KEY = "biounet_state"
+_MOST_NAMED = 5
 
 
 @dataclass
 class TrainingState:
     """A network in training. ``average`` is what is validated and saved as the model.
 
-    ``facts``: plain values that must be equal for a resume to be exact (steps, seed, settings,
-    hash of the data, threads). ``best`` maps names to tensors of the best average so far.
+    ``facts``: plain values, as JSON has them, that must be equal for a resume to be exact (steps, seed,
+    settings, hash of the data, threads). ``best`` maps names to tensors of the best average so far.
     """
 
     network: nn.Module
@@ -75,7 +81,8 @@ def write_state(path: Path, state: TrainingState) -> None:
         "best_step": state.best_step,
         "best_score": state.best_score,
     }
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain = _plain(tensors)
+    metadata["sha256"] = _digest(plain, metadata)
     data = save_tensors(plain, {_KEY: json.dumps(metadata, sort_keys=True)})
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
@@ -93,18 +100,20 @@ def read_state(path: Path, state: TrainingState) -> None:
     Raises `DataError` for a damaged file, `UsageError` when facts differ, naming them.
     """
     metadata, tensors = _read(path)
-    for name, value in metadata["facts"].items():
-        if state.facts.get(name) != value and name != "threads":
-            raise UsageError(
-                f"{path}: was written with {name} {value!r}, now it is {state.facts.get(name)!r}; "
-                "give the same options as before, or --overwrite to start anew"
-            )
+    differing = _differing(metadata["facts"], state.facts)
+    if differing:
+        more = " and more" if len(differing) > _MOST_NAMED else ""
+        raise UsageError(
+            f"{path}: was written with {', '.join(differing[:_MOST_NAMED])}{more}; "
+            "give the same options as before, or --overwrite to start anew"
+        )
     try:
         state.network.load_state_dict(_part(tensors, "network."))
         state.average.load_state_dict(_part(tensors, "average."))
         _load_optimizer(state.optimizer, _part(tensors, "optimizer."))
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: does not fit this run ({error}); --overwrite starts anew") from error
+        reason = str(error).splitlines()[:2][-1].strip()  # torch lists every tensor, a line each, under a title
+        raise DataError(f"{path}: does not fit this run ({reason}); --overwrite starts anew") from error
     state.best = _part(tensors, "best.")
     state.step, state.best_step = int(metadata["step"]), int(metadata["best_step"])
     state.best_score = metadata["best_score"]
@@ -117,10 +126,54 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.T
         index, key = name.split(".", 1)
         values["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(values)
+    for parameter, state in optimizer.state.items():
+        for key, tensor in state.items():
+            if tensor.shape == parameter.shape:
+                # laid out as the parameter is: otherwise slower loops are taken, and they may round differently
+                state[key] = torch.empty_like(parameter).copy_(tensor)
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, contiguous, no two in the same memory (safetensors refuses tied weights)."""
+    plain: dict[str, torch.Tensor] = {}
+    taken = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        plain[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
+        taken.add(tensor.data_ptr())
+    return plain
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _differing(written: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each fact that is not as it was, in words; groups are compared entry by entry."""
+    before, after = dict(dotted(written)), dict(dotted(now))
+    return [
+        f"{name} {before.get(name)!r} (now {after.get(name)!r})"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and name not in MAY_DIFFER
+    ]
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested groups, each under a name like ``settings.training.tile``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -128,6 +181,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         data = path.read_bytes()
         tensors = load_tensors(data)
         length = int.from_bytes(data[:8], "little")
-        return json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY]), tensors
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+        stated = metadata.pop("sha256")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a readable training state; --overwrite starts anew") from error
+    if stated != _digest(tensors, metadata):
+        raise DataError(f"{path}: the content does not match its checksum; --overwrite starts anew")
+    return metadata, tensors

@@ -1,40 +1,37 @@
 """One training run from a folder to a model file, with a run folder beside it.
 
-``OUT`` is the best model; ``OUT.run/`` holds the state, the last model, ``metrics.jsonl`` and
-``run.json``. What happens is told through events; only the command line prints.
+``OUT`` is the best model; ``OUT.run/`` holds the state, the last model, ``metrics.jsonl``, ``run.json``
+and ``report.html``. What happens is told through events; only the command line prints.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from biounet.errors import BiounetError, UsageError
-from biounet.images.writing import whole_file
-from biounet.inference.engines import TorchEngine, pick_device
+from biounet.inference.engines import pick_device
 from biounet.model_file import Model, save_model
 from biounet.settings import Settings, read_settings
-from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
+from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
+from biounet.training.batch_statistics import settle_batch_norm
+from biounet.training.budget import DEFAULT_BUDGET_S, calibrate
 from biounet.training.data import Data, TrainingData, read_training_data
-from biounet.training.loop import StepDone, Validated, train_steps
+from biounet.training.interrupts import stop_requests
+from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
 from biounet.training.plan import Factory, Plan, make_plan
-from biounet.training.state import TrainingState, new_state, read_facts, read_state, write_state
+from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
+from biounet.training.run_files import Existing, RunFiles
+from biounet.training.state import MAY_DIFFER, TrainingState, new_state, read_facts, read_state, write_state
 from biounet.training.validate import Validator
-
-Existing = Literal["refuse", "resume", "overwrite"]
-_GOLDEN_OUTPUT = 16  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,7 @@ class Finished:
     steps: int
     seconds: float
     interrupted: bool = False
+    report: Path | None = None
 
 
 TrainEvent = Planned | StepDone | Validated | Finished
@@ -87,74 +85,33 @@ def train(
     ``listen`` is called with every event.
 
     Same data, settings, seed, steps, machine and thread count: the same file, bit for bit, resumed
-    or not. Raises `UsageError` and `DataError`; on KeyboardInterrupt the state and the model are
-    written first, then it is raised again.
+    or not. Raises `UsageError` and `DataError`, and `BiounetError` where the loss diverges. Ctrl-C and
+    SIGTERM end the run after its step: state and model are written, then KeyboardInterrupt is raised.
     """
     start = time.perf_counter()
     if isinstance(settings, str):
         settings = read_settings(settings)
-    if steps is not None and steps < 1:
-        raise UsageError(f"--steps {steps}: must be at least 1")
+    _check_numbers(steps, budget, seed)
     files = RunFiles(None if out is None else Path(out))
-    files.prepare(existing)
+    files.check(existing)
+    device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    plan = make_plan(known, settings, seed=seed, factory=network)
+    plan = make_plan(known, settings, seed=seed, factory=network, device=device)
+    files.prepare(existing)
     run = _Run(known, plan, settings, seed, files, listen or (lambda event: None), start)
     run.begin(device, steps, budget)
     return run.go()
 
 
-class RunFiles:
-    """The files of a run; with ``out`` None nothing is written."""
-
-    def __init__(self, out: Path | None) -> None:
-        self.out = out
-        self.folder = None if out is None else out.with_name(out.name + ".run")
-
-    @property
-    def state(self) -> Path | None:
-        """The state file, present while a run is unfinished."""
-        return None if self.folder is None else self.folder / "state.safetensors"
-
-    def prepare(self, existing: Existing) -> None:
-        """Make the folder, refuse to overwrite a model or run unasked."""
-        if self.out is None or self.folder is None:
-            return
-        if self.out.is_dir():
-            raise UsageError(f"--out {self.out}: is a folder; name a file, as model.safetensors")
-        unfinished = (self.folder / "state.safetensors").exists()
-        if existing == "refuse" and (self.out.exists() or unfinished):
-            remedy = "--resume continues its run, " if unfinished else ""
-            raise UsageError(f"--out {self.out}: is there already; {remedy}--overwrite starts anew")
-        if existing == "resume" and self.out.exists() and not unfinished:
-            raise UsageError(f"--out {self.out}: its run is finished; --overwrite starts anew")
-        if existing == "overwrite":
-            for name in ("state.safetensors", "metrics.jsonl", "last.safetensors", "run.json"):
-                (self.folder / name).unlink(missing_ok=True)
-            self.out.unlink(missing_ok=True)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--out {self.out}: cannot be written ({error.strerror})") from error
-
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop lines of ``metrics.jsonl`` that a killed run wrote beyond the state it left."""
-        if self.folder is None or not (path := self.folder / "metrics.jsonl").exists():
-            return
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-    def metric(self, event: StepDone | Validated) -> None:
-        """Append an event to ``metrics.jsonl``."""
-        if self.folder is not None:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n")
-
-    def facts(self, values: dict[str, Any]) -> None:
-        """Write ``run.json``: what does not belong in a model file, as durations."""
-        if self.folder is not None:
-            with whole_file(self.folder / "run.json") as temporary:
-                temporary.write_text(json.dumps(values, indent=1))
+def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:
+    if steps is not None and steps < 1:
+        raise UsageError(f"--steps {steps}: must be at least 1")
+    if budget is not None and not 0 < budget < math.inf:
+        raise UsageError(f"--budget {budget}: must be a time in seconds above 0")
+    if steps is not None and budget is not None:
+        raise UsageError(f"--steps {steps} and --budget {budget} exclude each other; give one")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: must be at least 0")
 
 
 class _Run:
@@ -177,62 +134,66 @@ class _Run:
         )
         self.state: TrainingState
         self.steps = 0
+        self.written = start  # when the state was last written
+
+    def score(self, network: nn.Module) -> dict[str, float]:
+        """Scores on the held-back images, batch statistics settled before."""
+        settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
+        return self.validator(network)
 
     def begin(self, device: str, steps: int | None, budget: float | None) -> None:
-        """State at its first or resumed step, and the number of steps."""
-        network = self.plan.network.to(pick_device(device))
+        """State at its first or resumed step, and the number of steps, which is kept from here on."""
+        network = self.plan.network.to(device)
         if self.data.ndim == 2:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = {
             "data": self.data.digest,
             "seed": self.seed,
+            "network": network.description,
             "precision": self.plan.precision,
             "settings": self.settings.model_dump(mode="json", exclude={"training": {"state_seconds", "workers"}}),
             "threads": torch.get_num_threads(),
+            "device": device,
         }
         self.state = new_state(network, self.settings.training, facts)
-        path = self.files.state
-        resumed = path is not None and path.exists()
-        said = list(self.data.statements + self.plan.statements)
-        if resumed and path is not None:
-            said.append(self._resume(path, steps))
+        if self.files.is_unfinished and self.files.state is not None:
+            said = self._resume(self.files.state, steps, budget)
         else:
-            said.append(self._choose_steps(steps, budget))
+            said = self._choose_steps(steps, budget)
+            self._write_state()
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
-        self.listen(Planned(tuple(said), self.steps, self.state.step))
+        self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
 
-    def _resume(self, path: Path, steps: int | None) -> str:
+    def _resume(self, path: Path, steps: int | None, budget: float | None) -> str:
         facts, step = read_facts(path)
         if steps is not None and steps != facts["steps"]:
             raise UsageError(f"--steps {steps}: the run to resume has {facts['steps']} steps; leave it out")
         self.state.facts["steps"] = facts["steps"]
         read_state(path, self.state)
-        threads = facts.get("threads")
-        changed = (
-            ""
-            if threads == torch.get_num_threads()
-            else (
-                f"; it began with {threads} threads and goes on with {torch.get_num_threads()}, "
-                "so the result may differ in rounding"
-            )
-        )
-        return f"resumed at step {step} of {facts['steps']}{changed}"
+        said = f"resumed at step {step} of {facts['steps']}"
+        if budget is not None:
+            said += "; the number of steps stays as it was, whatever --budget says"
+        changed = [
+            f"{n} {facts.get(n)} (now {self.state.facts[n]})" for n in MAY_DIFFER if facts.get(n) != self.state.facts[n]
+        ]
+        if changed:
+            said += f"; it began with {', '.join(changed)}, so the result may differ in rounding"
+        return said
 
     def _choose_steps(self, steps: int | None, budget: float | None) -> str:
         if steps is not None:
             self.state.facts["steps"] = steps
             return f"{steps} steps, as asked"
         budget = DEFAULT_BUDGET_S if budget is None else budget
-        left = budget - (time.perf_counter() - self.start)
-        found: Calibration = calibrate(
+        found = calibrate(
             self.state,
             self.plan.sampler,
-            self.validator,
+            self.score,
             self.settings.training,
             seed=self.seed,
             precision=self.plan.precision,
-            budget_s=left,
+            budget_s=budget - self._seconds(),
         )
         self.state.facts["steps"] = found.steps
         return (
@@ -243,136 +204,77 @@ class _Run:
 
     def go(self) -> Model:
         """Train to the end, or until interrupted."""
-        with stop_requests() as stop:
-            for event in self._events():
-                self.files.metric(event)
+        due = validation_steps(self.steps, self.settings.training.validations)
+        with stop_requests() as stop, closing(self._events()) as events:
+            for event in events:
+                self._refuse_divergence(event)
+                self.files.add_metric(event)
                 self.listen(event)
+                if isinstance(event, StepDone) and event.step in due:
+                    continue  # its scores come next: a state written between would lose them
                 if stop.is_set() and self.state.step < self.steps:
                     self._write_state()
                     self._finish(interrupted=True)
                     raise KeyboardInterrupt
+                if time.perf_counter() - self.written > self.settings.training.state_seconds:
+                    self._write_state()
+        self._write_state()
         return self._finish(interrupted=False)
 
-    def _events(self) -> Iterator[StepDone | Validated]:
-        written = time.perf_counter()
-        events = train_steps(
+    def _events(self) -> Generator[Event, None, None]:
+        return train_steps(
             self.state,
             self.plan.sampler,
-            self.validator,
+            self.score,
             self.settings.training,
             steps=self.steps,
             seed=self.seed,
             precision=self.plan.precision,
         )
-        for event in events:
-            if isinstance(event, StepDone) and not math.isfinite(event.loss):
-                raise BiounetError(
-                    f"the loss became {event.loss} at step {event.step}; lower the rate: --set "
-                    f"training.learning_rate={self.settings.training.learning_rate / 3:.1g}"
-                )
-            yield event
-            if time.perf_counter() - written > self.settings.training.state_seconds:
-                self._write_state()
-                written = time.perf_counter()
+
+    def _refuse_divergence(self, event: Event) -> None:
+        numbers = [event.loss] if isinstance(event, StepDone) else list(event.scores.values())
+        if not all(map(math.isfinite, numbers)):
+            rate = self.settings.training.learning_rate
+            raise BiounetError(
+                f"the training diverged: after step {event.step} the loss is no number any more; lower the "
+                f"learning rate from {rate:g}: --set training.learning_rate={rate / 10:.1g} --overwrite"
+            )
 
     def _write_state(self) -> None:
         if self.files.state is not None:
             write_state(self.files.state, self.state)
+        self.written = time.perf_counter()
 
     def _finish(self, *, interrupted: bool) -> Model:
-        best = self.state.best or self.state.average.state_dict()
-        final = {k: v.clone() for k, v in self.state.average.state_dict().items()}
-        model = self.model(best, self.state.best_step if self.state.best else self.state.step)
-        last = self.model(final, self.state.step, model.postprocessing)
-        if self.files.out is not None and self.files.folder is not None:
-            save_model(self.files.folder / "last.safetensors", last)
-            save_model(self.files.out, model)
-            seconds = time.perf_counter() - self.start
-            self.files.facts({"seconds": seconds, "steps": self.steps, "step": self.state.step})
-            if not interrupted and self.files.state is not None:
-                self.files.state.unlink(missing_ok=True)
-        seconds = time.perf_counter() - self.start
-        self.listen(Finished(model, self.files.out, self.state.step, self.steps, seconds, interrupted))
+        """Best and last model, report and facts; then the state of a finished run goes."""
+        last, last_step = last_weights(self.state)
+        model = self._model(*best_weights(self.state))
+        out, beside, report = self.files.out, self.files.last, self.files.report
+        if out and beside and report:
+            model = replace(model, sha256=save_model(out, model))
+            seen = self.validator.probabilities(self.state.average, precision="fp32", first=MOST_PICTURES)
+            figures = held_back_figures(model, self.plan.split.validation[:MOST_PICTURES], seen)
+            save_model(beside, self._model(last, last_step, model.postprocessing))
+            progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds())
+            write_report(report, model, progress, figures)
+            self.files.write_facts({"seconds": self._seconds(), "steps": self.steps, "step": self.state.step})
+            if not interrupted:
+                self.files.finish()
+        self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
         return model
 
-    def model(
-        self, weights: dict[str, torch.Tensor], step: int, postprocessing: Mapping[str, Any] | None = None
-    ) -> Model:
-        """The model file's content for these weights: nothing in it depends on time or place.
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    def _model(self, weights: dict[str, torch.Tensor], step: int, postprocessing: Any = None) -> Model:
+        """The model of these weights, which ``state.average`` holds afterwards.
 
         Post-processing is tuned on the held-back images unless it is given.
         """
-        network: Any = self.state.average
+        network = self.state.average
         network.load_state_dict(weights)
-        meaning = self.data.meaning
-        names = [str(v) for v in meaning.values] if meaning.task == "classes" else ["background", "cell"]
-        model = Model(
-            network=network.description,
-            geometry=self.plan.geometry,
-            weights={k: v.detach().cpu().contiguous().numpy() for k, v in weights.items()},
-            normalisation=self.plan.normalisation,
-            task=meaning.task,
-            classes=tuple(names),
-            values=tuple(int(v) for v in meaning.values),
-            channels=tuple(str(c) for c in range(self.data.channels)),
-            pixel_size_um=self.data.examples[0].pixel_size_um,
-            postprocessing=self.validator.tune(network) if postprocessing is None else postprocessing,
-            training=self._provenance(step),
-        )
-        return model.with_golden(*_golden(network, self.data.channels, self.plan))
-
-    def _provenance(self, step: int) -> dict[str, Any]:
-        return {
-            "settings": self.state.facts["settings"],
-            "seed": self.seed,
-            "steps": self.steps,
-            "step": step,
-            "score": self.state.best_score,
-            "precision": self.plan.precision,
-            "data_sha256": self.data.digest,
-            "statements": [*self.data.statements, *self.plan.statements],
-            "training_images": [e.name for e in self.plan.split.training],
-            "validation_images": [e.name for e in self.plan.split.validation],
-        }
-
-
-def _golden(network: nn.Module, channels: int, plan: Plan) -> tuple[Any, Any]:
-    """A small smooth random input and its logits in fp32 on the CPU."""
-    size = plan.geometry.input_size((_GOLDEN_OUTPUT,) * plan.geometry.ndim)
-    rng = np.random.default_rng(0)
-    golden = rng.standard_normal((1, channels, *size)).astype(np.float32)
-    device = next(network.parameters()).device
-    logits = TorchEngine(network, device="cpu")(golden)
-    network.to(device)
-    return golden, logits
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 1 << 60  # a line cut short by a kill
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is finished before a run stops.
-
-    A second one interrupts at once. Outside the main thread signals are not ours to handle.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(*_: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if postprocessing is None:
+            postprocessing = self.validator.tune(network)
+        training = provenance(self.state, self.data, self.plan, step)
+        return assemble_model(network, self.data, self.plan, postprocessing=postprocessing, training=training)

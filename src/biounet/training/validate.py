@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,26 +11,26 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from biounet.evaluation.objects import seg
+from biounet.evaluation.objects import matching_scores, seg_of
+from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
 from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
 from biounet.inference.engines import TorchEngine
 from biounet.inference.predict import plan_for, softmax
 from biounet.inference.tiling import predict_tiled
-from biounet.labels.components import components
 from biounet.labels.instances import InstanceSettings, instances
-from biounet.labels.tuning import tune
+from biounet.labels.tuning import median_object_px, tune
 
 Float32 = npt.NDArray[np.float32]
-_STARTING = InstanceSettings(give_back_px=1)
+_SPECK_SHARE = 0.1  # of the median object: what is smaller is dropped until the settings are tuned
 
 
 class Validator:
     """Callable that scores a network on examples; ``scores["selection"]`` is what the task is about.
 
-    For instances that is `seg`, for classes the mean Dice over all classes. Unknown pixels count
-    nowhere.
+    For instances that is the mean of `seg` and `pq` (the first alone forgives spurious objects), for
+    classes the mean Dice over all classes. Unknown pixels count nowhere.
     """
 
     def __init__(
@@ -45,17 +46,23 @@ class Validator:
         self.task = task
         self.classes = classes
         self.precision = precision
+        speck = round(_SPECK_SHARE * median_object_px([e.labels for e in examples])) if task == "instances" else 0
+        self.starting = InstanceSettings(smallest_px=speck, fill_holes_px=speck, give_back_px=1)
 
-    def probabilities(self, network: nn.Module, *, precision: str | None = None) -> list[Float32]:
-        """Probabilities (K, *spatial) of every example, on the device the network is on."""
+    def probabilities(
+        self, network: nn.Module, *, precision: str | None = None, first: int | None = None
+    ) -> list[Float32]:
+        """Probabilities (K, *spatial) of every example, or the ``first`` few, on the device the network is on."""
         device = str(next(network.parameters()).device)
         engine = TorchEngine(network, device=device, precision=precision or self.precision)
-        return [
-            softmax(predict_tiled(engine, x, engine.geometry, plan=plan_for(x.shape[1:], engine))) for x in self.images
-        ]
+        with np.errstate(invalid="ignore"):  # of a network that diverged
+            return [self._predict(engine, image) for image in self.images[:first]]
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Mean scores over the examples; NaN where the network computes no numbers."""
         probabilities = self.probabilities(network)
+        if not all(np.isfinite(p).all() for p in probabilities):
+            return {"selection": math.nan, "loss": math.nan}
         return mean_scores([self._scores(p, e.labels) for p, e in zip(probabilities, self.examples, strict=True)])
 
     def tune(self, network: nn.Module) -> dict[str, Any]:
@@ -66,18 +73,24 @@ class Validator:
         best = tune(cells, [e.labels for e in self.examples], _object_score)
         return asdict(best)
 
+    @staticmethod
+    def _predict(engine: TorchEngine, image: Float32) -> Float32:
+        plan = plan_for(image.shape[1:], engine)
+        return softmax(predict_tiled(engine, image, engine.geometry, plan=plan))
+
     def _scores(self, probabilities: Float32, labels: npt.NDArray[np.int32]) -> dict[str, float | None]:
         known = labels >= 0
         truth = np.where(labels > 0, 1, labels) if self.task == "instances" else labels
         chosen = np.take_along_axis(probabilities, np.maximum(truth, 0)[None].astype(np.int64), 0)[0]
         loss = float(-np.log(np.maximum(chosen[known], 1e-7)).mean()) if known.any() else None
         if self.task == "instances":
-            predicted = instances(1 - probabilities[0], _STARTING)
-            score = _object_score(predicted, labels)
+            predicted = instances(1 - probabilities[0], self.starting)
+            table = overlap(predicted, labels)
             return {
-                "selection": score,
+                "selection": _score_of(table),
                 "loss": loss,
-                "seg": score,
+                "seg": seg_of(table),
+                "pq": matching_scores(table, (0.5,))["pq"]["0.50"],
                 "dice": dice(predicted, labels),
             }
         predicted = probabilities.argmax(0).astype(np.int32)
@@ -102,8 +115,12 @@ def mean_scores(scores: Sequence[dict[str, float | None]]) -> dict[str, float]:
 
 
 def _object_score(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> float:
-    """`seg`; where there is no true object, 1 for an empty prediction and 0 otherwise."""
-    score = seg(predicted, true)
-    if score is None:
-        return float(not components((predicted > 0) & (true >= 0)).any())
-    return score
+    return _score_of(overlap(predicted, true))
+
+
+def _score_of(table: Overlap) -> float:
+    """Mean of `seg` and `pq`; where there is no true object, 1 for an empty prediction and 0 otherwise."""
+    seg, pq = seg_of(table), matching_scores(table, (0.5,))["pq"]["0.50"]
+    if seg is None or pq is None:
+        return float(table.predicted_count == 0)
+    return (seg + pq) / 2

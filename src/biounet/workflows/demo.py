@@ -26,7 +26,7 @@ from biounet.inference.engines import make_engine
 from biounet.labels.otsu import OtsuSettings, otsu_watershed, tune_otsu
 from biounet.model_file import Model
 from biounet.report.page import Code, Curve, Figure, Numbers, Section, Table, Text, write_page
-from biounet.report.pictures import ERROR_COLOURS, error_layer, heat, label_layer, to_rgb
+from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
 from biounet.samples.synthetic import synthetic_cells
 from biounet.settings import read_settings
 from biounet.training.loop import StepDone, Validated
@@ -39,6 +39,7 @@ Picture = npt.NDArray[np.uint8]
 TRAINING_IMAGES = 8
 TRAINING_SHAPE = (256, 256)
 UNSEEN_SHAPE = (640, 896)
+_FIRST_IMAGE = Path("data", "images", "cells_0.tif")
 _SETTINGS = ("network.width=16", "training.tile=228")
 
 
@@ -61,8 +62,7 @@ def run_demo(
     start = time.perf_counter()
     folder = Path(out)
     model_path = folder / "model.safetensors"
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder}: is a file; name a folder")
+    _refuse_foreign(folder)
     tell(f"1 of 5: a sample of touching cells, {TRAINING_IMAGES} annotated images, in {folder / 'data'}")
     images, truths = make_sample(folder, seed)
     tell("2 of 5: training on it")
@@ -86,7 +86,7 @@ def run_demo(
     scores = evaluate_pair(found, truth, task="instances")
     rival_scores = evaluate_pair(rival, truth, task="instances")
     tell("5 of 5: writing the report")
-    write_png(folder / "unseen_errors.png", _errors(image, found, truth))
+    write_png(folder / "unseen_errors.png", error_picture(image, found, truth)[0])
     seconds = time.perf_counter() - start
     report = folder / "report.html"
     sections = [
@@ -127,15 +127,17 @@ def predict_unseen(model: Model, folder: Path) -> tuple[Labels, Any]:
     return load_labels(folder / "prediction" / "unseen_labels.tif")[0], done
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """A demo writes over an earlier demo, and over nothing else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: is a file; name a folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / _FIRST_IMAGE).exists():
+        raise UsageError(f"--out {folder}: holds other files than a demo's; name a new folder")
+
+
 def _write_image(path: Path, image: Picture) -> None:
     with whole_file(path) as temporary:
         tifffile.imwrite(temporary, image, compression="zlib")
-
-
-def _errors(image: Picture, found: Labels, truth: Labels) -> Picture:
-    from biounet.report.pictures import error_picture
-
-    return error_picture(image, found, truth)[0]
 
 
 def _result_section(scores: Scores, rival: Scores, settings: OtsuSettings) -> Section:

@@ -44,6 +44,10 @@ class Request:
         unknown = sorted(set(self.save) - set(SAVED))
         if unknown or not self.save:
             raise UsageError(f"--save {','.join(self.save)!r}: choose from {', '.join(SAVED)}, with commas")
+        if self.tile is not None and self.tile < 1:
+            raise UsageError(f"--tile {self.tile}: must be at least 1 pixel")
+        if self.channels is not None and min(self.channels, default=-1) < 0:
+            raise UsageError(f"--channels {list(self.channels)}: write indices from 0 with commas, as 0,2")
 
 
 @dataclass
@@ -107,11 +111,13 @@ def predict_files(
     """Predict every input and write its results and ``run.json``.
 
     ``listen(text, done, all)`` is told each plan and each finished tile (with an empty text). An
-    input that fails is reported in its `Done`; the others are done. Raises `PartialError` after all
-    when some failed, or the error itself when there was only one input.
+    input that fails is reported in its `Done` and the others are done; `refuse_failed` turns that
+    into an error. Raises the error itself when there was only one input, and `UsageError` where the
+    folder for the results cannot be made.
     """
     listen = listen or (lambda text, done, total: None)
     begin = time.perf_counter()
+    _make_folder(request.out)
     results = []
     for path in inputs:
         done = Done(str(path), stem_name(path))
@@ -126,28 +132,44 @@ def predict_files(
         done.seconds = time.perf_counter() - start
         results.append(done)
     _write_run(model, engine, request, results, start_up_s, time.perf_counter() - begin)
-    failed = [d for d in results if d.error]
-    if failed:
-        first = failed[0].error
-        raise PartialError(f"{len(failed)} of {len(results)} inputs failed, the rest is done; first: {first}")
     return results
 
 
-def select_channels(plane: npt.NDArray[Any], model: Model, channels: Sequence[int] | None) -> npt.NDArray[Any]:
+def refuse_failed(results: Sequence[Done]) -> None:
+    """Raise `PartialError` where inputs failed, naming the first."""
+    failed = [done.error for done in results if done.error]
+    if failed:
+        rest = "the rest is done" if len(failed) < len(results) else "nothing is done"
+        raise PartialError(f"{len(failed)} of {len(results)} inputs failed, {rest}; first: {failed[0]}")
+
+
+def select_channels(
+    plane: npt.NDArray[Any], model: Model, channels: Sequence[int] | None, path: Path
+) -> npt.NDArray[Any]:
     """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model."""
+    count, wanted = len(plane), len(model.channels)
     if channels is not None:
-        if max(channels) >= len(plane):
-            raise DataError(f"--channels {list(channels)}: the image has channels 0 to {len(plane) - 1}")
+        if max(channels) >= count:
+            raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {count - 1}")
         plane = plane[list(channels)]
-    if len(plane) == 1 and len(model.channels) == 3:
+    if len(plane) == 1 and wanted == 3:
         plane = np.repeat(plane, 3, axis=0)
+    if len(plane) != wanted:
+        raise DataError(f"{path}: {count} channels, the model takes {wanted}; choose {wanted} of them with --channels")
     return plane
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made a folder ({error.strerror}); name another") from error
 
 
 def _predict_file(model: Model, engine: Engine, path: Path, request: Request, done: Done, listen: Listener) -> None:
     image = read_image(path)
     check_finite(image, path)
-    items = [select_channels(p, model, request.channels) for p in planes(image, model.ndim)]
+    items = [select_channels(plane, model, request.channels, path) for plane in planes(image, model.ndim)]
     plan = plan_for(items[0].shape[1:], engine, tile=request.tile, memory=request.memory)
     done.plan = str(plan)
     done.shape = tuple(items[0].shape[1:]) if len(items) == 1 else (len(items), *items[0].shape[1:])
@@ -225,6 +247,7 @@ def _write_run(
             "save": list(request.save),
             "tile": request.tile,
             "memory": request.memory,
+            "channels": request.channels,
             "postprocessing": dict(model.postprocessing),
         },
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -232,4 +255,4 @@ def _write_run(
         "inputs": [asdict(done) for done in results],
     }
     with whole_file(request.out / "run.json") as temporary:
-        temporary.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""From trained weights to the content of a model file: nothing in it depends on time or place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from biounet.inference.engines import TorchEngine
+from biounet.model_file import Model
+from biounet.training.data import TrainingData
+from biounet.training.plan import Plan
+from biounet.training.state import TrainingState
+
+_GOLDEN_OUTPUT = 16  # pixels a side, at least
+
+
+def best_weights(state: TrainingState) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights that scored best on the held-back images, and their step; the last before any score."""
+    return (dict(state.best), state.best_step) if state.best else last_weights(state)
+
+
+def last_weights(state: TrainingState) -> tuple[dict[str, torch.Tensor], int]:
+    """A copy of the averaged weights as they are now, and their step."""
+    return {name: value.detach().clone() for name, value in state.average.state_dict().items()}, state.step
+
+
+def assemble_model(
+    network: nn.Module,
+    data: TrainingData,
+    plan: Plan,
+    *,
+    postprocessing: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Model:
+    """The model of a network with its weights, with a golden sample computed in fp32 on the CPU."""
+    meaning = data.meaning
+    names = [str(v) for v in meaning.values] if meaning.task == "classes" else ["background", "cell"]
+    description: Any = network.description
+    model = Model(
+        network=description,
+        geometry=plan.geometry,
+        weights={k: v.detach().cpu().contiguous().numpy().copy() for k, v in network.state_dict().items()},
+        normalisation=plan.normalisation,
+        task=meaning.task,
+        classes=tuple(names),
+        values=tuple(int(v) for v in meaning.values),
+        channels=tuple(str(c) for c in range(data.channels)),
+        pixel_size_um=data.examples[0].pixel_size_um,
+        postprocessing=postprocessing,
+        training=training,
+    )
+    return model.with_golden(*_golden(network, data.channels, plan))
+
+
+def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) -> dict[str, Any]:
+    """How and on what a model was trained, as plain values; no dates, durations, paths or host names.
+
+    ``score`` is that of this step, None where it is unknown. A path given as ``data.validation`` is
+    replaced by the names of the held-back images, which choose the same ones.
+    """
+    settings = {**state.facts["settings"], "data": dict(state.facts["settings"]["data"])}
+    held_back = [e.name for e in plan.split.validation]
+    if settings["data"]["validation"] is not None:
+        settings["data"]["validation"] = ",".join(held_back)
+    return {
+        "settings": settings,
+        "seed": state.facts["seed"],
+        "steps": state.facts["steps"],
+        "step": step,
+        "score": state.best_score if step == state.best_step else None,
+        "precision": plan.precision,
+        "data_sha256": data.digest,
+        "statements": [*data.statements, *plan.statements],
+        "training_images": [e.name for e in plan.split.training],
+        "validation_images": held_back,
+    }
+
+
+def _golden(network: nn.Module, channels: int, plan: Plan) -> tuple[Any, Any]:
+    """A small random input and its logits in fp32 on the CPU."""
+    size = plan.geometry.input_size((_GOLDEN_OUTPUT,) * plan.geometry.ndim)
+    golden = np.random.default_rng(0).standard_normal((1, channels, *size)).astype(np.float32)
+    device = next(network.parameters()).device
+    logits = TorchEngine(network, device="cpu")(golden)
+    network.to(device)
+    return golden, logits

@@ -1,0 +1,145 @@
+"""The report of one training run: how it went, what it rests on, and what it makes of held-back images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.images.examples import Example
+from biounet.inference.predict import segment
+from biounet.model_file import Model
+from biounet.report.page import Block, Curve, Figure, Numbers, Section, Table, Text, write_page
+from biounet.report.pictures import ERROR_COLOURS, error_layer, heat, label_layer, middle_plane, to_rgb
+from biounet.training.state import dotted
+
+MOST_PICTURES = 4
+_SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over
+_WRONG_CLASS = (213, 94, 0)
+
+Float32 = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run came. ``metrics``: lines of ``metrics.jsonl``; ``seconds``: since its start or resume."""
+
+    metrics: Sequence[Mapping[str, Any]]
+    step: int
+    steps: int
+    seconds: float
+
+
+def write_report(path: Path, model: Model, progress: Progress, figures: Sequence[Figure]) -> None:
+    """Write the page, whole or not at all. ``figures``: those of `held_back_figures`."""
+    ended = progress.step == progress.steps
+    how = "finished" if ended else f"interrupted at step {progress.step} of {progress.steps}; --resume goes on"
+    sections = [
+        Section("Result", [_result(model, progress)]),
+        Section("Course", _curves(progress.metrics)),
+        Section("Held-back images", _pictures(figures, model)),
+        Section("What was inferred and decided", [_statements(model)]),
+        Section("Settings", [_settings(model)]),
+    ]
+    write_page(path, title="biounet training", lead=f"This training run is {how}.", sections=sections)
+
+
+def held_back_figures(model: Model, examples: Sequence[Example], probabilities: Sequence[Float32]) -> list[Figure]:
+    """Image, truth, prediction, probability and errors of each example, layers to look at.
+
+    ``probabilities``: (K, *spatial) for each. Of a volume the middle plane is shown.
+    """
+    return [_figure(model, e, p) for e, p in zip(examples, probabilities, strict=True)]
+
+
+def _figure(model: Model, example: Example, probabilities: Float32) -> Figure:
+    found = segment(model, probabilities)
+    instances = model.task == "instances"
+    layers = {
+        "image": to_rgb(example.image, model.ndim),
+        "probability": heat(1 - probabilities[0], limits=(0.0, 1.0)),
+        "truth": label_layer(example.labels),
+        "prediction": label_layer(found),
+        "errors": error_layer(found, example.labels) if instances else wrong_class_layer(found, example.labels),
+    }
+    legend = ERROR_COLOURS if instances else {"wrong class": _WRONG_CLASS}
+    return Figure(example.name, layers, shown=("image", "prediction"), legend=legend)
+
+
+def wrong_class_layer(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> Picture:
+    """Known pixels (Z)YX whose class is wrong, as a layer (Y, X, 4)."""
+    wrong = middle_plane((predicted != true) & (true >= 0), true.ndim)
+    layer = np.zeros((*wrong.shape, 4), np.uint8)
+    layer[wrong] = (*_WRONG_CLASS, 200)
+    return layer
+
+
+def smoothed(values: Sequence[float], share: float = _SMOOTHING) -> list[float]:
+    """Exponential average over about ``share`` of all values; early on the mean of those seen."""
+    horizon = max(1.0, share * len(values))
+    result: list[float] = []
+    for index, value in enumerate(values):
+        before = result[-1] if result else value
+        result.append(before + (value - before) * max(1 / horizon, 1 / (index + 1)))
+    return result
+
+
+def _result(model: Model, progress: Progress) -> Numbers:
+    score = model.training["score"]
+    held_back = len(model.training["validation_images"])
+    name = "mean object IoU (seg)" if model.task == "instances" else "mean Dice over classes"
+    seconds = [line["seconds"] for line in progress.metrics if line["event"] == "StepDone"]
+    pace = f"{median(seconds):.2g} s a step" if seconds else ""
+    return Numbers(
+        [
+            ("score", "not scored yet" if score is None else f"{score:.3f}", f"{name}, {held_back} held back"),
+            ("best at step", model.training["step"], f"of {progress.steps}"),
+            ("time", f"{progress.seconds:.0f} s", pace),
+        ]
+    )
+
+
+def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[Block]:
+    steps = [line for line in metrics if line["event"] == "StepDone"]
+    scored = [line for line in metrics if line["event"] == "Validated"]
+    if not steps:
+        return [Text("No step was done.")]
+    at = [line["step"] for line in steps]
+    losses = [line["loss"] for line in steps]
+    blocks: list[Block] = [
+        Curve("Loss", at, {"loss": losses, "smoothed": smoothed(losses)}, "step", "weighted cross-entropy"),
+        Curve("Learning rate", at, {"learning rate": [line["learning_rate"] for line in steps]}, "step"),
+    ]
+    if scored:
+        names = [name for name in scored[0]["scores"] if name not in ("selection", "loss")]
+        series = {name: [line["scores"][name] for line in scored] for name in names}
+        at = [line["step"] for line in scored]
+        blocks.insert(1, Curve("Scores of the held-back images", at, series, "step"))
+        loss = {"loss": [line["scores"]["loss"] for line in scored]}
+        blocks.insert(2, Curve("Loss on the held-back images", at, loss, "step", "cross-entropy, unweighted"))
+    return blocks
+
+
+def _pictures(figures: Sequence[Figure], model: Model) -> list[Block]:
+    names = model.training["validation_images"]
+    overlapping = sorted(set(names) & set(model.training["training_images"]))
+    said = f"Predicted by the best weights. {len(figures)} of {len(names)} are shown."
+    if overlapping:
+        said += f"\n\nParts of the same images were learnt from: {', '.join(overlapping)}; see what was decided, below."
+    return [Text(said), *figures]
+
+
+def _statements(model: Model) -> Table:
+    return Table("", ["statement"], [[str(text)] for text in model.training["statements"]])
+
+
+def _settings(model: Model) -> Table:
+    rows = [[name, str(value)] for name, value in dotted(model.training["settings"])]
+    extra = [[name, str(model.training[name])] for name in ("seed", "precision", "data_sha256")]
+    return Table("", ["setting", "value"], rows + extra)

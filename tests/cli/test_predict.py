@@ -1,0 +1,241 @@
+import json
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from biounet.images.formats import read_image
+from biounet.inference.predict import total_memory
+from biounet.model_file import load_model
+
+
+def labels_of(folder, name):
+    return read_image(folder / f"{name}_labels.tif").array
+
+
+def probabilities_of(folder, name):
+    return read_image(folder / f"{name}_probabilities.tif").array
+
+
+def written(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def image(data):
+    return data / "images" / "zelle 9.tif"
+
+
+def test_a_folder_of_images(biounet, model, data, tmp_path):
+    out = tmp_path / "Ergebnisse für mich"
+    done = biounet("predict", model, data / "images", "--out", out)
+    assert done.code == 0
+    names = [f"zelle {count}" for count in (14, 5, 9)]
+    assert written(out) == ["run.json", *(f"{n}_{kind}" for n in names for kind in ("labels.tif", "overlay.png"))]
+    for name in names:
+        labels = labels_of(out, name)
+        assert (labels.shape, labels.dtype) == ((48, 48), np.uint16)
+        with Image.open(out / f"{name}_overlay.png") as picture:
+            assert picture.mode == "RGB"
+        assert name in done.out
+        assert f"{name}.tif: 48x48 in 1 tile of 48x48 pixels" in done.err
+
+
+def test_what_is_saved_is_chosen(biounet, model, image, tmp_path):
+    for save, expected in (
+        ("labels", ["zelle 9_labels.tif"]),
+        ("overlay", ["zelle 9_overlay.png"]),
+        ("probabilities, labels", ["zelle 9_labels.tif", "zelle 9_probabilities.tif"]),
+    ):
+        assert biounet("predict", model, image, "--out", tmp_path / save, "--save", save).code == 0
+        assert written(tmp_path / save) == ["run.json", *expected]
+    found = probabilities_of(tmp_path / "probabilities, labels", "zelle 9")
+    assert (found.shape, found.dtype) == ((2, 48, 48), np.float32)
+    assert np.abs(found.sum(0) - 1).max() < 1e-6
+
+
+def test_json_is_one_object(biounet, model, image, tmp_path):
+    found = biounet("predict", model, image, "--out", tmp_path / "o", "--json").json
+    assert found["model_sha256"] == load_model(model).sha256
+    (one,) = found["images"]
+    assert (one["name"], one["input"], one["error"]) == ("zelle 9", str(image), None)
+    assert one["files"] == ["zelle 9_labels.tif", "zelle 9_overlay.png"]
+    assert one["objects"] == labels_of(tmp_path / "o", "zelle 9").max()
+    assert set(found["seconds"]) == {"start_up", "compute"}
+
+
+def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
+    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu")
+    assert biounet("predict", model, image, "--out", tmp_path, *arguments).code == 0
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["model_sha256"] == load_model(model).sha256
+    assert (run["task"], run["classes"]) == ("instances", ["background", "cell"])
+    assert (run["engine"], run["precision"]) == ("torch", "bf16")
+    assert run["settings"] == {
+        "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None,
+        "postprocessing": load_model(model).postprocessing,
+    }  # fmt: skip
+    assert run["versions"]["biounet"] == version("biounet")
+    assert set(run["versions"]) == {"biounet", "numpy", "tifffile", "torch", "python"}
+    assert all(seconds > 0 for seconds in run["seconds"].values())
+    (one,) = run["inputs"]
+    assert (one["input"], one["name"], one["shape"], one["error"]) == (str(image), "zelle 9", [48, 48], "")
+    assert "9 tiles of 20x20 pixels" in one["plan"]
+
+
+def test_quiet_says_results_only(biounet, model, image, tmp_path):
+    done = biounet("predict", model, image, "--out", tmp_path, "-q")
+    assert done.code == 0
+    assert done.err in ("", next(iter(done.err.splitlines(keepends=True)), ""))
+    assert all(line.startswith("warning: ") for line in done.err.splitlines())
+    assert "zelle 9" in done.out
+
+
+def test_names_lose_their_known_suffixes(biounet, model, tmp_path):
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    picture = np.arange(20 * 20, dtype=np.uint8).reshape(20, 20)
+    tifffile.imwrite(inputs / "a.ome.tif", picture)
+    tifffile.imwrite(inputs / "b_0000.tif", picture)
+    tifffile.imwrite(inputs / "c.v2.TIFF", picture)
+    Image.fromarray(picture).save(inputs / "d ä.PNG")
+    np.save(inputs / "e.npy", picture)
+    Image.fromarray(picture).save(inputs / "f.jpeg")
+    (inputs / "notes.txt").write_text("no image")
+    done = biounet("predict", model, inputs, "--out", tmp_path / "out", "--save", "labels")
+    assert done.code == 0
+    assert written(tmp_path / "out") == [
+        "a_labels.tif", "b_labels.tif", "c.v2_labels.tif", "d ä_labels.tif", "e_labels.tif", "f_labels.tif", "run.json",
+    ]  # fmt: skip
+
+
+def test_two_inputs_of_one_name_are_refused_before_anything_is_written(biounet, model, image, tmp_path):
+    other = tmp_path / "zelle 9.png"
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(other)
+    done = biounet("predict", model, image, other, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert f"{image} and {other} would both be written as zelle 9; predict them apart" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_patterns_files_and_folders_each_once(biounet, model, data, image, tmp_path):
+    pattern = str(data / "images" / "*[59].tif")
+    done = biounet("predict", model, pattern, image, data / "images", "--out", tmp_path, "--json")
+    assert [one["name"] for one in done.json["images"]] == ["zelle 5", "zelle 9", "zelle 14"]
+
+
+@pytest.mark.parametrize("tile", ["1", "7", "30"])
+def test_any_tile_gives_the_same(biounet, model, image, tmp_path, tile):
+    for name, arguments in (("whole", ()), ("tiled", ("--tile", tile))):
+        done = biounet("predict", model, image, "--out", tmp_path / name, "--save", "labels,probabilities", *arguments)
+        assert done.code == 0
+    assert "1 tile of" not in done.err
+    whole, tiled = (probabilities_of(tmp_path / name, "zelle 9") for name in ("whole", "tiled"))
+    assert np.abs(whole - tiled).max() < 1e-5
+    assert np.array_equal(labels_of(tmp_path / "whole", "zelle 9"), labels_of(tmp_path / "tiled", "zelle 9"))
+
+
+def test_a_memory_limit_makes_smaller_tiles(biounet, model, tmp_path):
+    tifffile.imwrite(tmp_path / "large.tif", np.random.default_rng(0).integers(0, 255, (300, 400)).astype(np.uint8))
+    plans = []
+    for memory in ("100kB", "1GB"):
+        done = biounet("predict", model, tmp_path / "large.tif", "--out", tmp_path / "o", "--memory", memory, "--json")
+        plans.append(done.json["images"][0]["plan"])
+    assert plans[1].startswith("1 tile of 300x400")
+    assert int(plans[0].split()[0]) > 10
+    assert total_memory() > 10**9
+
+
+def test_images_of_one_pixel(biounet, model, tmp_path):
+    for name, shape in (("one", (1, 1)), ("row", (1, 9)), ("column", (9, 1))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.full(shape, 7, np.uint16))
+    save = ("--save", "labels,probabilities,overlay")
+    done = biounet("predict", model, *tmp_path.glob("*.tif"), "--out", tmp_path / "o", *save)
+    assert done.code == 0
+    assert labels_of(tmp_path / "o", "one").shape == (1, 1)
+    assert labels_of(tmp_path / "o", "row").shape == (1, 9)
+    for name in ("one", "row", "column"):
+        assert np.isfinite(probabilities_of(tmp_path / "o", name)).all()
+
+
+def test_pages_are_images_of_their_own(biounet, model, tmp_path):
+    pages = np.random.default_rng(0).integers(0, 255, (5, 40, 52)).astype(np.uint8)
+    pages[1, 10:20, 10:20] = 255
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    for index, page in enumerate(pages):
+        tifffile.imwrite(tmp_path / f"page{index}.tif", page)
+    done = biounet("predict", model, *tmp_path.glob("*.tif"), "--out", tmp_path / "o", "--save", "labels,probabilities")
+    assert done.code == 0
+    labels = labels_of(tmp_path / "o", "stack")
+    assert labels.shape == (5, 40, 52)
+    single = [labels_of(tmp_path / "o", f"page{index}") for index in range(5)]
+    assert np.array_equal(labels, np.stack(single))
+    found = probabilities_of(tmp_path / "o", "stack")
+    assert found.shape == (2, 5, 40, 52)
+    assert np.array_equal(found[:, 3], probabilities_of(tmp_path / "o", "page3"))
+    assert "stack.tif: 5 images of 40x52" in done.err
+
+
+def test_the_pixel_size_is_handed_on(biounet, model, tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.eye(30, dtype=np.uint8), imagej=True, resolution=(4, 4), metadata={"unit": "um"}
+    )
+    assert biounet("predict", model, tmp_path / "a.tif", "--out", tmp_path / "o").code == 0
+    assert read_image(tmp_path / "o" / "a_labels.tif").pixel_size_um == pytest.approx((0.25, 0.25))
+
+
+def test_one_broken_input_among_others(biounet, model, data, tmp_path):
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes((data / "images" / "zelle 5.tif").read_bytes()[:300])
+    nan = tmp_path / "nan.tif"
+    tifffile.imwrite(nan, np.full((20, 20), np.nan, np.float32))
+    rgb = tmp_path / "rgb.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(rgb)
+    inputs = (broken, data / "images", nan, rgb)
+    done = biounet("predict", model, *inputs, "--out", tmp_path / "o", "--save", "labels", "--json")
+    assert done.code == 4
+    assert "3 of 6 inputs failed, the rest is done; first: " in done.complaint
+    assert str(broken) in done.complaint
+    assert {one["name"]: one["error"] is None for one in done.json["images"]} == {
+        "broken": False, "zelle 14": True, "zelle 5": True, "zelle 9": True, "nan": False, "rgb": False,
+    }  # fmt: skip
+    assert written(tmp_path / "o") == ["run.json", *(f"zelle {n}_labels.tif" for n in (14, 5, 9))]
+    inputs = json.loads((tmp_path / "o" / "run.json").read_text())["inputs"]
+    errors = {one["name"]: one["error"] for one in inputs if one["error"]}
+    assert set(errors) == {"broken", "nan", "rgb"}
+    assert f"{nan}: 400 of 400 pixels are NaN" in errors["nan"]
+    assert f"{rgb}: 3 channels, the model takes 1; choose 1 of them with --channels" in errors["rgb"]
+
+
+def test_nothing_done_is_said(biounet, model, tmp_path):
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    done = biounet("predict", model, tmp_path, "--out", tmp_path / "o")
+    assert done.code == 4
+    assert "2 of 2 inputs failed, nothing is done" in done.complaint
+
+
+def test_a_channel_is_chosen(biounet, model, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (30, 30)).astype(np.uint8)
+    Image.fromarray(np.stack([grey * 0, grey, 255 - grey], -1)).save(tmp_path / "rgb.png")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    save = ("--save", "probabilities")
+    assert biounet("predict", model, tmp_path / "rgb.png", "--out", tmp_path, *save, "--channels", "1").code == 0
+    assert biounet("predict", model, tmp_path / "grey.png", "--out", tmp_path, *save).code == 0
+    assert np.array_equal(probabilities_of(tmp_path, "rgb"), probabilities_of(tmp_path, "grey"))
+
+
+def test_an_empty_prediction_is_pointed_out(biounet, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("biounet.inference.predict.segment", lambda model, p: np.zeros(p.shape[1:], np.int32))
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(20, dtype=np.uint8))
+    done = biounet("predict", model, tmp_path / "a.tif", "--out", tmp_path / "o", "-q")
+    assert done.code == 0
+    assert done.err.startswith("warning: a: nothing was found; is it an image of the kind the model learnt from?")
+
+
+def test_results_of_before_are_replaced_whole(biounet, model, image, tmp_path):
+    for _ in range(2):
+        assert biounet("predict", model, image, "--out", tmp_path).code == 0
+    assert written(tmp_path) == ["run.json", "zelle 9_labels.tif", "zelle 9_overlay.png"]

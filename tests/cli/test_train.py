@@ -1,0 +1,194 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biounet.model_file import load_model
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_model_and_its_run_folder(train_tiny, data, tmp_path):
+    out = tmp_path / "neue Modelle" / "größe.safetensors"
+    done = train_tiny(data, out, "--seed", "5")
+    assert done.code == 0
+    assert done.out == ""
+    model = load_model(out)
+    assert (model.task, model.classes, model.network["width"]) == ("instances", ("background", "cell"), 2)
+    assert (model.training["seed"], model.training["steps"]) == (5, 2)
+    run = out.with_name("größe.safetensors.run")
+    assert {"last.safetensors", "metrics.jsonl", "run.json"} <= set(entries(run))
+    assert "state.safetensors" not in entries(run)
+    assert json.loads((run / "run.json").read_text())["steps"] == 2
+    assert load_model(run / "last.safetensors").training["step"] == 2
+
+
+def test_what_was_inferred_is_said(train_tiny, data, tmp_path):
+    err = train_tiny(data, tmp_path / "m.safetensors").err
+    for words in (
+        "images in images/, masks in masks/",
+        "instances",
+        "held back: ",
+        "16x16 pixels",
+        "2 steps, as asked",
+    ):
+        assert words in err
+
+
+def test_json_is_one_object(train_tiny, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    found = train_tiny(data, out, "--json").json
+    assert found["model"] == str(out)
+    assert found["sha256"] == load_model(out).sha256
+    assert (found["step"] in (1, 2), found["steps"], found["interrupted"]) == (True, 2, False)
+    assert found["task"] == "instances"
+    assert "2D: every image is one plane" in found["statements"]
+
+
+def test_quiet_says_nothing(train_tiny, data, tmp_path):
+    done = train_tiny(data, tmp_path / "m.safetensors", "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_the_same_command_the_same_bytes(train_tiny, data, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert train_tiny(data, tmp_path / name, "--seed", seed, "-q").code == 0
+    same, again, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert same == again
+    assert same != other
+
+
+def test_the_model_file_tells_nothing_of_this_machine(train_tiny, data, tmp_path):
+    """Two folders, two names, two host names: the same bytes."""
+    import shutil
+
+    copy = tmp_path / "anderswo" / "kopie"
+    shutil.copytree(data, copy)
+    assert train_tiny(data, tmp_path / "a.safetensors", "-q").code == 0
+    assert train_tiny(copy, tmp_path / "b.safetensors", "-q").code == 0
+    content = (tmp_path / "a.safetensors").read_bytes()
+    assert content == (tmp_path / "b.safetensors").read_bytes()
+    text = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
+    for secret in (str(data), data.name, os.uname().nodename if hasattr(os, "uname") else "hostname", "anderswo"):
+        assert secret not in text
+
+
+def test_a_finished_model_is_not_overwritten_unasked(train_tiny, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    assert train_tiny(data, out, "--seed", "1").code == 0
+    before = out.read_bytes()
+    refused = train_tiny(data, out, "--seed", "2")
+    assert refused.code == 2
+    assert f"--out {out}: is there already" in refused.complaint
+    assert "--overwrite" in refused.complaint
+    assert out.read_bytes() == before
+    assert train_tiny(data, out, "--seed", "2", "--overwrite").code == 0
+    assert out.read_bytes() != before
+
+
+def test_a_finished_run_cannot_be_resumed(train_tiny, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    assert train_tiny(data, out).code == 0
+    done = train_tiny(data, out, "--resume")
+    assert done.code == 2
+    assert "its run is finished" in done.complaint
+
+
+def test_resume_starts_where_there_is_no_run(train_tiny, data, tmp_path):
+    assert train_tiny(data, tmp_path / "m.safetensors", "--resume").code == 0
+
+
+def test_settings_from_a_file_and_from_options(train_tiny, data, tmp_path):
+    config = tmp_path / "meine Einstellungen.toml"
+    config.write_text("[network]\nwidth = 9\n[loss]\nw0 = 3.5\n[data]\nunlabelled = 'background'\n")
+    out = tmp_path / "m.safetensors"
+    done = train_tiny(
+        data, out, "--config", config, "--preset", "paper", "--task", "classes", "--validation", "zelle 9"
+    )
+    assert done.code == 0
+    stored = load_model(out).training["settings"]
+    assert stored["preset"] == "paper"
+    assert stored["loss"]["w0"] == 3.5
+    assert stored["network"]["width"] == 2  # --set wins over the file
+    assert stored["data"]["task"] == "classes"
+    assert load_model(out).training["validation_images"] == ["zelle 9"]
+    assert load_model(out).task == "classes"
+
+
+def test_images_and_masks_by_name(train_tiny, biounet, data, tmp_path):
+    done = train_tiny(data, tmp_path / "m", "--images", data / "images", "--masks", data / "masks", "--json")
+    assert done.code == 0
+    assert any("--images and --masks" in line for line in done.json["statements"])
+
+
+def test_bad_pairs_are_listed_and_can_be_skipped(train_tiny, make_data, tmp_path):
+    folder = make_data()
+    (folder / "images" / "zelle 5.tif").write_bytes(b"II*\0")
+    (folder / "masks" / "zelle 9.tif").unlink()
+    done = train_tiny(folder, tmp_path / "m")
+    assert done.code == 3
+    assert "zelle 5" in done.complaint
+    assert "zelle 9" in done.complaint
+    assert "--skip-bad" in done.complaint
+    assert not (tmp_path / "m").exists()
+    assert train_tiny(folder, tmp_path / "m", "--skip-bad").code == 0
+    assert load_model(tmp_path / "m").training["training_images"] == ["zelle 14"]
+
+
+def test_a_budget_is_turned_into_steps(train_tiny, data, tmp_path):
+    done = train_tiny(data, tmp_path / "m", "--budget", "1s", "--set", "training.validations=1", "--json")
+    assert done.code == 0
+    assert done.json["steps"] >= 1
+    assert f"--steps {done.json['steps']} repeats this run" in done.err
+
+
+def test_workers_make_the_same_samples(train_tiny, data, tmp_path):
+    """Started by spawn, they import what they need and nothing runs twice."""
+    assert train_tiny(data, tmp_path / "a", "-q").code == 0
+    assert train_tiny(data, tmp_path / "b", "-q", "--set", "training.workers=1").code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to a process group there, this one included")
+def test_ctrl_c_leaves_a_model_and_resume_goes_on(biounet, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    settings = ["network.width=2", "network.depth=1", "training.tile=16", "training.validations=1"]
+    common = ["train", str(data), "--out", str(out), "--device", "cpu", *(f"--set={text}" for text in settings)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "biounet", *common, "--steps", "2000", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(out.with_name("m.safetensors.run") / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "biounet: interrupted"
+    assert "Traceback" not in stderr
+    found = json.loads(stdout)
+    assert found["interrupted"]
+    step = int(next(line for line in stderr.splitlines() if "interrupted at step" in line).split()[3])
+    assert 1 <= step < 2000
+    assert np.isfinite(next(iter(load_model(out).weights.values()))).all()
+    assert biounet("check", out).code == 0
+    refused = biounet(*common, "--steps", "2000")
+    assert refused.code == 2
+    assert "--resume continues its run" in refused.complaint
+    other = biounet(*common, "--steps", "7", "--resume")
+    assert other.code == 2
+    assert "the run to resume has 2000 steps" in other.complaint
+
+
+def wait_for(path: Path, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not (path.exists() and path.stat().st_size > 200):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,321 @@
+"""Which prediction belongs to which truth; the scores themselves are tested beside their functions."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from biounet.errors import DataError, UsageError
+from biounet.evaluation.files import evaluate_files
+from biounet.evaluation.pixels import pixel_error
+from biounet.images.writing import write_labels, write_probabilities
+
+
+def cells(shift=0, count=9):
+    """Squares with ids 1..count, 64 x 72."""
+    labels = np.zeros((64, 72), np.int32)
+    for index in range(count):
+        y, x = divmod(index, 5)
+        labels[4 + 14 * y : 14 + 14 * y, 3 + 14 * x : 13 + 14 * x] = index + 1
+    return np.roll(labels, shift, axis=1)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder of three images with instance masks, and an empty folder for predictions."""
+    truths = {name: cells(shift, count) for name, shift, count in (("a", 0, 9), ("b ü", 1, 12), ("c", 2, 17))}
+    for name, truth in truths.items():
+        for folder, array in (("images", np.zeros((64, 72), np.uint8)), ("masks", truth.astype(np.uint16))):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(tmp_path / "data" / folder / f"{name}.tif", array)
+    (tmp_path / "out").mkdir()
+    return truths
+
+
+def write_all(folder, truths, suffix="_labels"):
+    for name, truth in truths.items():
+        write_labels(folder / f"{name}{suffix}.tif", truth)
+
+
+def names(evaluation):
+    return [image["name"] for image in evaluation.result["images"]]
+
+
+def errors(evaluation):
+    return {image["name"]: image["pixel_error"] for image in evaluation.result["images"]}
+
+
+def test_pairs_by_name(data, tmp_path):
+    write_all(tmp_path / "out", data)
+    found = evaluate_files(tmp_path / "out", tmp_path / "data")
+    assert names(found) == ["a", "b ü", "c"]
+    assert found.result["task"] == "instances"
+    assert {score: found.result["mean"][score] for score in ("seg", "pixel_error", "v_rand", "dice")} == {
+        "seg": 1, "pixel_error": 0, "v_rand": 1, "dice": 1,
+    }  # fmt: skip
+    assert found.result["pooled"]["objects"] == 9 + 12 + 17
+    assert any("instances" in line for line in found.statements)
+    json.dumps(found.result, allow_nan=False)
+
+
+def test_each_image_gets_its_own_prediction(data, tmp_path):
+    write_all(tmp_path / "out", data)
+    wrong = np.where(data["c"] == 3, 0, data["c"])
+    write_labels(tmp_path / "out" / "c_labels.tif", wrong)
+    found = errors(evaluate_files(tmp_path / "out", tmp_path / "data"))
+    assert found == {"a": 0, "b ü": 0, "c": pixel_error(wrong, data["c"])}
+    assert found["c"] == 100 / (64 * 72)
+
+
+@pytest.mark.parametrize("suffix", ["", "_labels", "_cp_masks", "_mask", "_seg"])
+def test_names_of_other_programs(data, tmp_path, suffix):
+    write_all(tmp_path / "out", data, suffix)
+    assert evaluate_files(tmp_path / "out", tmp_path / "data").result["mean"]["seg"] == 1
+
+
+def test_what_else_lies_in_the_folder(data, tmp_path):
+    out = tmp_path / "out"
+    write_all(out, data)
+    write_all(out, {name: truth * 0 for name, truth in data.items()}, "_overlay")
+    Image.fromarray(np.zeros((64, 72), np.uint8)).save(out / "a.png")  # the image beside its labels
+    (out / "run.json").write_text("{}")
+    assert errors(evaluate_files(out, tmp_path / "data")) == {"a": 0, "b ü": 0, "c": 0}
+
+
+def test_two_predictions_of_one_name_are_not_chosen_between(data, tmp_path):
+    write_all(tmp_path / "out", data)
+    write_all(tmp_path / "out", {"a": data["a"]}, "_cp_masks")
+    with pytest.raises(DataError, match="a_cp_masks.tif and a_labels.tif: both are labels of a; keep one"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_only_some(data, tmp_path):
+    write_all(tmp_path / "out", {"b ü": data["b ü"]})
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", only="b ü")
+    assert names(found) == ["b ü"]
+    assert "only b ü" in found.statements
+    assert names(evaluate_files(tmp_path / "out", tmp_path / "data", only="images 1")) == ["b ü"]
+    with pytest.raises(UsageError, match="--only d: no image of this name; there are a, b ü, c"):
+        evaluate_files(tmp_path / "out", tmp_path / "data", only="d")
+
+
+def test_what_the_labels_mean_is_judged_by_all_of_them(data, tmp_path):
+    """Of image a alone one object is left: by itself it would be taken for a mask of two values."""
+    tifffile.imwrite(tmp_path / "data" / "masks" / "a.tif", (data["a"] == 1).astype(np.uint16))
+    write_all(tmp_path / "out", data)
+    assert evaluate_files(tmp_path / "out", tmp_path / "data", only="a").result["task"] == "instances"
+
+
+def test_a_missing_prediction(data, tmp_path):
+    write_all(tmp_path / "out", {"a": data["a"], "x": data["c"]})
+    with pytest.raises(DataError, match=r"out: no prediction for b ü, c \(looked for NAME_labels.tif\).*--only"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_a_wrong_size(data, tmp_path):
+    write_all(tmp_path / "out", {**data, "b ü": data["b ü"][:-1]})
+    with pytest.raises(DataError, match=r"b ü_labels.tif: \(63, 72\) pixels, but the truth of b ü has \(64, 72\)"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_folders_that_are_missing_or_empty(data, tmp_path):
+    with pytest.raises(DataError, match="gone: there is no such file or folder"):
+        evaluate_files(tmp_path / "gone", tmp_path / "data")
+    with pytest.raises(DataError, match="gone: there is no such file or folder"):
+        evaluate_files(tmp_path / "out", tmp_path / "gone")
+    with pytest.raises(DataError, match=r"out: holds no label images \(NAME_labels.tif\); predict first"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+    with pytest.raises(DataError, match="out: the folder is empty"):
+        evaluate_files(tmp_path / "data" / "masks", tmp_path / "out")
+
+
+# -- pages
+
+
+def write_stack(folder, truth):
+    folder.mkdir()
+    tifffile.imwrite(folder / "train-volume.tif", np.zeros(truth.shape, np.uint8))
+    tifffile.imwrite(folder / "train-labels.tif", truth.astype(np.uint8))
+
+
+def test_pages_of_a_stack(tmp_path):
+    truth = np.stack([np.where(cells(shift) > 0, 255, 0) for shift in range(5)])
+    write_stack(tmp_path / "data", truth)
+    predicted = (truth > 0).astype(np.int32)
+    predicted[3, :10] = 0
+    write_labels(tmp_path / "out" / "train-volume_labels.tif", predicted, axes="TYX")
+    expected = [pixel_error(p, (t > 0).astype(np.int32)) for p, t in zip(predicted, truth, strict=True)]
+    assert [error > 0 for error in expected] == [False, False, False, True, False]
+    found = evaluate_files(tmp_path / "out", tmp_path / "data")
+    assert names(found) == [f"train-volume[{i:02d}]" for i in range(5)]
+    assert list(errors(found).values()) == expected
+    assert (
+        list(errors(evaluate_files(tmp_path / "out", tmp_path / "data", only="slices 2-3")).values()) == expected[2:4]
+    )
+
+
+def test_too_few_pages(tmp_path):
+    truth = np.stack([cells(shift) for shift in range(5)])
+    write_stack(tmp_path / "data", truth)
+    write_labels(tmp_path / "out" / "train-volume_labels.tif", truth[:3], axes="TYX")
+    with pytest.raises(DataError, match="train-volume_labels.tif: has 3 images, the truth asks for number 3"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_probabilities_of_pages(tmp_path):
+    truth = np.stack([cells(shift) for shift in range(2)])
+    write_stack(tmp_path / "data", truth)
+    write_labels(tmp_path / "out" / "train-volume_labels.tif", np.zeros_like(truth), axes="TYX")
+    inside = np.stack([truth[0] > 0, truth[1] * 0]).astype(np.float32)  # right on the first page only
+    write_probabilities(tmp_path / "out" / "train-volume_probabilities.tif", np.stack([1 - inside, inside]))
+    first, second = evaluate_files(tmp_path / "out", tmp_path / "data").result["images"]
+    assert first["rand_error"] == 0
+    assert second["rand_error"] > 0.5
+
+
+def test_volumes(tmp_path):
+    truth = np.stack([cells()] * 6)
+    tifffile.imwrite(tmp_path / "true.tif", truth.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    write_labels(tmp_path / "out" / "anything.tif", truth)
+    found = evaluate_files(tmp_path / "out", tmp_path / "true.tif")
+    assert names(found) == ["true"]
+    assert found.result["mean"]["seg"] == 1
+    assert found.result["pooled"]["objects"] == 9
+
+
+# -- single files and folders of label images
+
+
+def test_one_file_with_one_file_whatever_their_names(tmp_path):
+    write_labels(tmp_path / "mine.tif", cells())
+    write_labels(tmp_path / "yours.tif", cells())
+    found = evaluate_files(str(tmp_path / "mine.tif"), str(tmp_path / "yours.tif"))
+    assert names(found) == ["yours"]
+    assert found.result["mean"]["seg"] == 1
+
+
+def test_a_folder_of_label_images(tmp_path):
+    for folder, suffix in (("true", ""), ("out", "_labels")):
+        write_all(tmp_path / folder, {"a": cells(0), "b": cells(3)}, suffix)
+    found = evaluate_files(tmp_path / "out", tmp_path / "true")
+    assert errors(found) == {"a": 0, "b": 0}
+    assert found.statements[0].startswith("2 label files in ")
+
+
+def test_true_labels_of_one_name_are_not_chosen_between(tmp_path):
+    write_all(tmp_path / "true", {"a": cells()}, "")
+    Image.fromarray(cells().astype(np.uint8)).save(tmp_path / "true" / "a.png")
+    write_labels(tmp_path / "out" / "a_labels.tif", cells())
+    with pytest.raises(DataError, match="several true images are called a; name the ones meant with --only"):
+        evaluate_files(tmp_path / "out", tmp_path / "true")
+
+
+def test_a_faulty_data_folder_is_not_taken_for_label_images(tmp_path):
+    """Images beside masks, one of another size: the images are no labels."""
+    write_all(tmp_path / "data", {"a": cells(), "a_masks": cells(), "b": cells(), "b_masks": cells()[:-4]}, "")
+    write_all(tmp_path / "out", {"a": cells(), "b": cells()})
+    with pytest.raises(DataError, match=re.escape("1 of 2 images cannot be used (b: b.tif is 64 x 72 pixels, mask")):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+# -- values
+
+
+@pytest.mark.parametrize("drawn", [1, 255])
+def test_masks_of_two_values(tmp_path, drawn):
+    """0/255 is what other programs write, 0/1 are class ids."""
+    write_labels(tmp_path / "true.tif", (cells() > 0) * 255)
+    write_labels(tmp_path / "mine.tif", (cells() > 0) * drawn)
+    found = evaluate_files(tmp_path / "mine.tif", tmp_path / "true.tif")
+    assert found.result["task"] == "classes"
+    assert (found.result["mean"]["pixel_error"], found.result["mean"]["dice"]) == (0, 1)
+    assert set(found.result["mean"]["classes"]) == {"0", "255"}
+
+
+def test_class_ids_and_the_annotations_values(tmp_path):
+    ids = np.arange(64 * 72, dtype=np.int32).reshape(64, 72) // 700 % 3
+    wrong = np.where(np.arange(72) < 10, 0, ids).astype(np.int32)
+    write_labels(tmp_path / "true.tif", np.array([0, 80, 200])[ids])
+    for predicted in (wrong, np.array([0, 80, 200])[wrong]):
+        write_labels(tmp_path / "mine.tif", predicted)
+        found = evaluate_files(tmp_path / "mine.tif", tmp_path / "true.tif", task="classes")
+        assert found.result["mean"]["pixel_error"] == np.mean(wrong != ids) > 0.05
+
+
+def test_ids_against_a_mask_of_two_values(tmp_path):
+    write_labels(tmp_path / "true.tif", (cells() > 0) * 255)
+    write_labels(tmp_path / "mine.tif", cells())
+    with pytest.raises(DataError, match=r"mine.tif: label values 1, 2, .*--task instances"):
+        evaluate_files(tmp_path / "mine.tif", tmp_path / "true.tif")
+    found = evaluate_files(tmp_path / "mine.tif", tmp_path / "true.tif", task="instances")
+    assert found.result["mean"]["seg"] == 1
+    assert found.result["pooled"]["objects"] == 9
+
+
+def test_unknown_pixels_count_nowhere(data, tmp_path):
+    region = np.ones((64, 72), np.uint8)
+    region[:, 40:] = 0
+    tifffile.imwrite(tmp_path / "data" / "masks" / "a_region.tif", region)
+    write_all(tmp_path / "out", {**data, "a": np.where(region, data["a"], 77)})
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", only="a")
+    assert found.result["mean"]["pixel_error"] == 0
+    assert found.result["mean"]["seg"] == 1
+
+
+# -- probabilities
+
+
+def test_probabilities_beside_the_labels_are_used(data, tmp_path):
+    write_all(tmp_path / "out", {name: truth * 0 for name, truth in data.items()})
+    inside = (data["a"] > 0).astype(np.float32)
+    write_probabilities(tmp_path / "out" / "a_probabilities.tif", np.stack([1 - inside, inside]))
+    of_a, of_b, _ = evaluate_files(tmp_path / "out", tmp_path / "data").result["images"]
+    assert of_a["rand_error"] == 0
+    assert of_b["rand_error"] > 0.5
+    assert of_a["seg"] == of_b["seg"] == 0
+
+
+def test_probabilities_of_the_inside_alone(tmp_path):
+    write_labels(tmp_path / "true.tif", cells())
+    write_labels(tmp_path / "mine_labels.tif", cells() * 0)
+    tifffile.imwrite(tmp_path / "mine_probabilities.tif", (cells() > 0).astype(np.float32))
+    found = evaluate_files(tmp_path / "mine_labels.tif", tmp_path / "true.tif")
+    assert found.result["mean"]["rand_error"] == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 63, 72), np.float32), r"shape \(2, 63, 72\) does not fit labels of \(64, 72\); predict again"),
+        (np.full((2, 64, 72), np.nan, np.float32), "9216 of 9216 pixels are NaN or infinite"),
+    ],
+)
+def test_probabilities_that_do_not_fit(tmp_path, array, words):
+    write_labels(tmp_path / "true.tif", cells())
+    write_labels(tmp_path / "mine_labels.tif", cells())
+    write_probabilities(tmp_path / "mine_probabilities.tif", array)
+    with pytest.raises(DataError, match=f"mine_probabilities.tif: {words}"):
+        evaluate_files(tmp_path / "mine_labels.tif", tmp_path / "true.tif")
+
+
+# -- the result
+
+
+def test_intervals_follow_from_the_seed(data, tmp_path):
+    write_all(tmp_path / "out", {name: np.roll(truth, 1, 0) for name, truth in data.items()})
+    first, again, other = (
+        evaluate_files(tmp_path / "out", tmp_path / "data", seed=seed, warping=False).result for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first["mean"] == other["mean"]
+    assert first["interval"] != other["interval"]
+    assert "warping_error" not in first["mean"]
+    assert first["interval_over"] == "blocks"  # of three images no bootstrap over images can be had
+    assert first["mean"]["pixel_error"] == np.mean(list(errors_of(first)))
+
+
+def errors_of(result):
+    return (image["pixel_error"] for image in result["images"])

@@ -1,0 +1,215 @@
+"""The pages and the code agree: names, links, generated pages, options, and the rooms of the house."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from biounet.cli.app import make_app
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "biounet"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMED = re.compile(r"`([\w./]+\.py)::([\w.]+)`")
+COMMON = {"--json", "--quiet", "-q", "--verbose", "-v"}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def read(page):
+    return page.read_text(encoding="utf-8")
+
+
+def without_fences(text):
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
+def defined_names(path):
+    """Functions, classes, methods and module-level variables of a source file."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def missing_names(text):
+    found = [(path, name) for path, name in NAMED.findall(text)]
+    return [
+        f"{path}::{name}"
+        for path, name in found
+        if not (ROOT / path).is_file() or name not in defined_names(ROOT / path)
+    ]
+
+
+@each_page
+def test_every_name_in_the_docs_exists(page):
+    assert missing_names(read(page)) == []
+
+
+def test_a_name_that_does_not_exist_is_noticed():
+    text = "`src/biounet/geometry.py::Geometry.output_size` `src/biounet/geometry.py::wrong` `src/no.py::f`"
+    assert missing_names(text) == ["src/biounet/geometry.py::wrong", "src/no.py::f"]
+
+
+def test_the_page_on_the_paper_names_code_and_tests_of_every_equation():
+    named = NAMED.findall(read(ROOT / "docs" / "explanation" / "paper_to_code.md"))
+    assert len({name for path, name in named if path.startswith("tests/")}) >= 50
+    parts = {"UNet", "predict_tiled", "mirrored", "weighted_cross_entropy", "border_weights", "class_weights"}
+    parts |= {"weight_map", "he_initialise", "displacement_field", "warping_error"}
+    assert parts <= {name for _, name in named}
+
+
+@each_page
+def test_every_test_named_without_its_file_exists(page):
+    all_tests = set().union(*(defined_names(path) for path in (ROOT / "tests").rglob("test_*.py")))
+    named = re.findall(r"`(test_\w+)`", read(page))
+    assert [name for name in named if name not in all_tests] == []
+
+
+def slug(heading):
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def broken_links(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_fences(read(page))):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+://", target):
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        headings = re.findall(r"^#+ (.*)$", read(linked), re.MULTILINE) if linked.suffix == ".md" and anchor else []
+        if not linked.exists() or (anchor and anchor not in map(slug, headings)):
+            yield target
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    assert list(broken_links(page)) == []
+
+
+def test_a_broken_link_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n[a](page.md) [b](other.md) [c](#a-page) [d](#no) [e](https://example.org/x)\n")
+    assert list(broken_links(page)) == ["other.md", "#no"]
+
+
+@each_page
+def test_paths_and_targets_in_commands_exist(page):
+    text = read(page)
+    for line in re.findall(r"python -m pytest ([^`\n]*)", text):
+        assert [word for word in line.split() if word.startswith("tests/") and not (ROOT / word).exists()] == []
+    phony = re.search(r"^\.PHONY: (.*)$", read(ROOT / "Makefile"), re.MULTILINE)
+    targets = re.findall(r"(?:^    |`)make (?:PYTHON=\S+ )?([a-z-]+)", without_fences(text), re.MULTILINE)
+    assert set(targets) <= set(phony[1].split())
+
+
+def reference_script():
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date():
+    """After a change of a signature, a docstring or a setting: make docs."""
+    for path, text in reference_script().pages().items():
+        assert read(path) == text, f"{path.name} is out of date: make docs"
+
+
+def sections(text):
+    """Text under each heading of the second level."""
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(get_command(make_app()).commands))
+def test_the_page_on_the_command_line_has_every_option_and_no_other(name):
+    command = get_command(make_app()).commands[name]
+    taken = {o for p in command.params for o in [*p.opts, *p.secondary_opts] if o.startswith("-")}
+    parts = sections(read(ROOT / "docs" / "reference" / "command_line.md"))
+    rows = re.findall(r"^\| (`-[^|]*) \|", parts[f"biounet {name}"], re.MULTILINE)
+    listed = {option for row in rows for option in re.findall(r"`(-[^`]+)`", row)}
+    assert taken >= COMMON
+    assert listed == taken - COMMON
+    assert all(f"`{option}`" in parts["All commands"] for option in COMMON)
+
+
+def test_the_page_on_the_command_line_knows_the_defaults():
+    for name, command in get_command(make_app()).commands.items():
+        part = sections(read(ROOT / "docs" / "reference" / "command_line.md"))[f"biounet {name}"]
+        rows = dict(re.findall(r"^\| `(-[^`]*)`[^|]*\| ([^|]*) \|", part, re.MULTILINE))
+        for p in command.params:
+            if p.opts[0] in rows and isinstance(p.default, str | int | Path) and not isinstance(p.default, bool):
+                assert rows[p.opts[0]] == str(p.default), p.opts[0]
+
+
+def allowed_imports():
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \|([^|]*)\|$", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    rooms = {room for room, _ in rows}
+    allowed = {}
+    for room, text in rows:
+        named = set(re.findall(r"`(\w+)`", text))
+        allowed[room] = rooms - named if "all but" in text else named
+    return allowed
+
+
+def imports_between_rooms():
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            if module and module.startswith("biounet.") and module.split(".")[1] != room:
+                yield path.relative_to(SOURCE), room, module.split(".")[1]
+
+
+def test_rooms_import_only_what_contributing_allows():
+    allowed = allowed_imports()
+    entrances = {"__init__", "__main__"}
+    rooms = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert set(allowed) == rooms - entrances
+    wrong = [
+        f"{path} imports {other}"
+        for path, room, other in imports_between_rooms()
+        if room not in entrances and other not in allowed[room]
+    ]
+    assert wrong == []
+
+
+def test_the_table_of_rooms_has_no_circle():
+    allowed = {room: others - {room} for room, others in allowed_imports().items()}
+    left = dict(allowed)
+    while left:
+        free = [room for room, others in left.items() if not others & set(left)]
+        assert free, f"a circle among {sorted(left)}"
+        left = {room: others for room, others in left.items() if room not in free}
+
+
+def test_what_must_work_without_torch_imports_none():
+    text = re.search(r"these import no torch[^:]*: (.*?)\. ", read(ROOT / "CONTRIBUTING.md"), re.DOTALL)
+    named = re.findall(r"`([\w.]+)`", text[1])
+    assert {"errors", "geometry", "images", "labels", "evaluation", "model_file", "cli"} <= set(named)
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "import biounet\n"
+        f"for name in {named}:\n"
+        "    module = importlib.import_module(f'biounet.{name}')\n"
+        "    for inner in pkgutil.iter_modules(getattr(module, '__path__', [])):\n"
+        "        importlib.import_module(f'biounet.{name}.{inner.name}')\n"
+        "    if 'torch' in sys.modules:\n"
+        "        sys.exit(f'biounet.{name} imports torch')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,109 @@
+"""Tiny data and settings, and processes that can be killed: all that the tests of training share."""
+
+import multiprocessing
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from biounet.samples.synthetic import synthetic_cells
+from biounet.settings import read_settings
+from biounet.training.run_files import RunFiles
+from biounet.training.train import train
+
+_TINY = (
+    "network.width=2",
+    "network.depth=1",
+    "training.tile=16",
+    "training.validations=2",
+    "training.precision=fp32",
+)
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """Four small images with instance labels."""
+    return [synthetic_cells((48, 48), seed=seed, diameter_px=14) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a network that takes milliseconds a step: ``tiny("key=value", preset="paper")``."""
+
+    def settings(*overrides, preset="standard"):
+        return read_settings(preset, overrides=(*_TINY, *overrides))
+
+    return settings
+
+
+@pytest.fixture
+def write_folder(tmp_path):
+    """Write pairs as ``images/`` and ``masks/`` and return the folder."""
+
+    def write(pairs, name="data"):
+        folder = tmp_path / name
+        for index, (image, labels) in enumerate(pairs):
+            for kind, array in (("images", image), ("masks", labels.astype(np.uint16))):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(folder / kind / f"cell_{index}.tif", array)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def record():
+    """A listener that keeps the events in ``record.events``."""
+
+    class Record:
+        def __init__(self):
+            self.events = []
+
+        def __call__(self, event):
+            self.events.append(event)
+
+        def of(self, name):
+            return [event for event in self.events if type(event).__name__ == name]
+
+    return Record()
+
+
+@pytest.fixture
+def finished(cells, tiny, tmp_path):
+    """The path of a model trained without interruption: ``finished(steps=12, overrides...)``."""
+
+    def run(*overrides, data=None, steps=12, seed=0, name="whole", preset="standard"):
+        out = tmp_path / f"{name}.safetensors"
+        train(cells if data is None else data, out, settings=tiny(*overrides, preset=preset), steps=steps, seed=seed)
+        return out
+
+    return run
+
+
+@pytest.fixture
+def metrics():
+    """The lines of a run's ``metrics.jsonl`` as (event, step)."""
+
+    def read(out):
+        return [(line["event"], line["step"]) for line in RunFiles(out).metrics()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def spawn():
+    """Start Python code in a process of its own that has everything imported: ``spawn(code, name=value)``."""
+    if sys.platform == "win32":
+        pytest.skip("processes with everything imported need a fork server, which Windows has not")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["biounet.training.train", "biounet.cli.app", "biounet.labels.tuning", "torch._dynamo"]
+    )
+
+    def start(code, **values):
+        process = context.Process(target=exec, args=(code, values))
+        process.start()
+        return process
+
+    return start
