@@ -15,6 +15,7 @@ from typing import Any
 
 import biounet
 from biounet import settings
+from biounet.errors import BiounetError
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -136,7 +137,7 @@ def _entry(name: str, value: Any) -> list[str]:
 
 
 def _headline(name: str, value: Any) -> str:
-    if inspect.isclass(value) and issubclass(value, biounet.BiounetError):
+    if inspect.isclass(value) and issubclass(value, BiounetError):
         bases = ", ".join(base.__name__ for base in value.__bases__)
         return f"class {name}({bases})    exit code {value.exit_code}"
     return _signature(name, value)

@@ -198,8 +198,8 @@ def test_the_table_of_rooms_has_no_circle():
 
 
 def test_what_must_work_without_torch_imports_none():
-    text = re.search(r"these import no torch[^:]*: (.*?)\. ", read(ROOT / "CONTRIBUTING.md"), re.DOTALL)
-    named = re.findall(r"`([\w.]+)`", text[1])
+    text = " ".join(read(ROOT / "CONTRIBUTING.md").split())
+    named = re.findall(r"`([\w.]+)`", re.search(r"these import no torch[^:]*: (.*?)\. ", text)[1])
     assert {"errors", "geometry", "images", "labels", "evaluation", "model_file", "cli"} <= set(named)
     code = (
         "import importlib, pkgutil, sys\n"

@@ -45,11 +45,13 @@ def predict(
         model = load_model(model)
     engine = make_engine(model, device=device, precision=precision, factory=network)
     if isinstance(image, np.ndarray):
+        if out is not None:
+            raise UsageError("predict of an array returns its result and writes nothing; give no out, or image files")
         array = with_channels(image, model)
         plan = plan_for(array.shape[1:], engine, tile=tile, memory=memory)
         return predict_array(model, engine, array, plan=plan)
     if out is None:
-        raise UsageError("predict of files needs out, the folder for the results; or give an array")
+        raise UsageError("predict of files needs out, the folder for the results; or give one array")
     from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
 
     given = [image] if isinstance(image, str | Path) else list(image)

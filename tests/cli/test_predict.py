@@ -149,15 +149,16 @@ def test_a_memory_limit_makes_smaller_tiles(biounet, model, tmp_path):
 
 
 def test_images_of_one_pixel(biounet, model, tmp_path):
-    for name, shape in (("one", (1, 1)), ("row", (1, 9)), ("column", (9, 1))):
+    shapes = {"one": (1, 1), "row": (1, 9), "column": (9, 1)}
+    for name, shape in shapes.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", np.full(shape, 7, np.uint16))
     save = ("--save", "labels,probabilities,overlay")
-    done = biounet("predict", model, *tmp_path.glob("*.tif"), "--out", tmp_path / "o", *save)
+    done = biounet("predict", model, *tmp_path.glob("*.tif"), "--out", tmp_path / "o", *save, "--json")
     assert done.code == 0
-    assert labels_of(tmp_path / "o", "one").shape == (1, 1)
-    assert labels_of(tmp_path / "o", "row").shape == (1, 9)
-    for name in ("one", "row", "column"):
-        assert np.isfinite(probabilities_of(tmp_path / "o", name)).all()
+    assert {one["name"]: len(one["files"]) for one in done.json["images"]} == dict.fromkeys(shapes, 3)
+    for name, shape in shapes.items():
+        assert labels_of(tmp_path / "o", name).shape == shape
+    assert np.isfinite(probabilities_of(tmp_path / "o", "row")).all()
 
 
 def test_pages_are_images_of_their_own(biounet, model, tmp_path):
@@ -206,7 +207,7 @@ def test_one_broken_input_among_others(biounet, model, data, tmp_path):
     errors = {one["name"]: one["error"] for one in inputs if one["error"]}
     assert set(errors) == {"broken", "nan", "rgb"}
     assert f"{nan}: 400 of 400 pixels are NaN" in errors["nan"]
-    assert f"{rgb}: 3 channels, the model takes 1; choose 1 of them with --channels" in errors["rgb"]
+    assert f"{rgb}: 3 channels, the model takes 1; choose them with --channels" in errors["rgb"]
 
 
 def test_nothing_done_is_said(biounet, model, tmp_path):

@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_a_model_and_resume_goes_on(biounet, data, tmp_path):
     common = ["train", str(data), "--out", str(out), "--device", "cpu", *(f"--set={text}" for text in settings)]
     process = subprocess.Popen(
         [sys.executable, "-m", "biounet", *common, "--steps", "2000", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     wait_for(out.with_name("m.safetensors.run") / "metrics.jsonl", process)
     process.send_signal(signal.SIGINT)

@@ -301,6 +301,28 @@ def test_probabilities_that_do_not_fit(tmp_path, array, words):
         evaluate_files(tmp_path / "mine_labels.tif", tmp_path / "true.tif")
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 72), (3, 64, 72)])
+def test_probabilities_of_volumes(tmp_path, shape):
+    """Files drop axes of one position, so a volume of one plane comes back as a plane."""
+    truth = np.broadcast_to(cells(), shape)
+    inside = (truth > 0).astype(np.float32)
+    tifffile.imwrite(tmp_path / "true.tif", truth.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    write_labels(tmp_path / "mine_labels.tif", truth * 0)
+    write_probabilities(tmp_path / "mine_probabilities.tif", np.stack([1 - inside, inside]))
+    assert evaluate_files(tmp_path / "mine_labels.tif", tmp_path / "true.tif").result["mean"]["rand_error"] == 0
+
+
+def test_probabilities_of_several_volumes(tmp_path):
+    truth = np.stack([[cells(count=5 + 3 * t)] * 2 for t in range(3)]).astype(np.uint16)
+    inside = (truth > 0).astype(np.float32)
+    tifffile.imwrite(tmp_path / "true.tif", truth, imagej=True, metadata={"axes": "TZYX"})
+    tifffile.imwrite(tmp_path / "mine_labels.tif", truth * 0, imagej=True, metadata={"axes": "TZYX"})
+    probabilities = np.stack([1 - inside, inside])
+    tifffile.imwrite(tmp_path / "mine_probabilities.tif", probabilities, ome=True, metadata={"axes": "CTZYX"})
+    found = evaluate_files(tmp_path / "mine_labels.tif", tmp_path / "true.tif", task="instances", warping=False)
+    assert [image["rand_error"] for image in found.result["images"]] == [0, 0, 0]
+
+
 # -- the result
 
 

@@ -163,3 +163,13 @@ def test_pictures(tmp_path, rng, shape):
         assert np.array_equal(np.asarray(stored), picture)
     with pytest.raises(UsageError, match="uint8"):
         write_png(tmp_path / "x.png", picture.astype(float))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 9, 1), (2, 3, 5, 4), (2, 3, 2, 5, 4), (3, 4, 2, 5, 1)])
+def test_probabilities_of_every_shape_are_read_back(tmp_path, shape):
+    array = np.random.default_rng(0).random(shape, dtype=np.float32)
+    write_probabilities(tmp_path / "p.tif", array)
+    axes = {3: "CYX", 4: "CZYX", 5: "TCZYX"}[len(shape)]
+    found = read_image(tmp_path / "p.tif")
+    assert found.axes == axes
+    assert np.array_equal(found.array, np.moveaxis(array, 0, 1) if len(shape) == 5 else array)

@@ -6,6 +6,15 @@ from biounet.model_file import Model
 from biounet.networks.unet import UNet
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """So small a network gains nothing from threads, and on a busy machine they wait long for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def random_network():
     """A U-Net with random weights, batch statistics too, in evaluation mode."""

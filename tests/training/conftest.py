@@ -107,3 +107,25 @@ def spawn():
         return process
 
     return start
+
+
+@pytest.fixture(scope="session")
+def stop_at():
+    """A listener that raises after a step: ``stop_at(step, error)``."""
+
+    def make(step, error):
+        def listen(event):
+            if type(event).__name__ == "StepDone" and event.step == step:
+                raise error
+
+        return listen
+
+    return make
+
+
+@pytest.fixture
+def arguments(cells, write_folder):
+    """The command line of a run that takes a second or two, but for --out."""
+    overrides = ["network.width=2", "network.depth=1", "training.tile=16", "training.validations=2"]
+    options = [part for key in [*overrides, "training.precision=fp32"] for part in ("--set", key)]
+    return ["train", str(write_folder(cells)), "--steps", "160", *options]

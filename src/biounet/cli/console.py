@@ -33,6 +33,10 @@ class Console:
         if self.verbosity >= level:
             self._err.print(text)
 
+    def news(self, text: str) -> None:
+        """A line about progress: on a terminal, or with -v in a pipe too."""
+        self.note(text, level=0 if self._err.is_terminal else 1)
+
     def warn(self, text: str) -> None:
         """A line that matters even when quiet."""
         self._err.print(f"warning: {text}", style="yellow")

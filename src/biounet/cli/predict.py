@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from biounet.cli import options
 from biounet.cli.console import Console
+
+if TYPE_CHECKING:
+    from biounet.workflows.predict import Done
 
 
 def predict(
@@ -56,35 +60,41 @@ def predict(
                 bar.update(done, total)
 
         results = predict_files(loaded, runner, paths, request, start_up_s=start_up, listen=listen)
-    for done in results:
-        if done.empty:
-            console.warn(
-                f"{done.name}: nothing was found; is it an image of the kind the model learnt from? "
-                "--save probabilities shows what it saw"
-            )
-    rows = [[d.name, _outcome(d.error, d.objects), f"{d.seconds:.2f}"] for d in results]
-    console.table(f"results in {out}", ["image", "objects", "seconds"], rows)
+    compute = time.perf_counter() - start - start_up
+    _show(console, out, results)
     console.finish(
         {
             "out": str(out),
             "model_sha256": loaded.sha256,
             "engine": runner.name,
             "precision": runner.precision,
-            "seconds": {"start_up": start_up, "compute": time.perf_counter() - start - start_up},
-            "images": [
-                {
-                    "name": d.name,
-                    "input": d.input,
-                    "files": d.files,
-                    "objects": d.objects,
-                    "plan": d.plan,
-                    "error": d.error or None,
-                }
-                for d in results
-            ],
+            "seconds": {"start_up": start_up, "compute": compute},
+            "images": [_plain(done) for done in results],
         }
     )
     refuse_failed(results)
+
+
+def _show(console: Console, out: Path, results: Sequence[Done]) -> None:
+    for done in results:
+        if done.empty:
+            console.warn(
+                f"{done.name}: nothing was found; is it an image of the kind the model learnt from? "
+                "--save probabilities shows what it saw"
+            )
+    rows = [[done.name, _outcome(done.error, done.objects), f"{done.seconds:.2f}"] for done in results]
+    console.table(f"results in {out}", ["image", "objects", "seconds"], rows)
+
+
+def _plain(done: Done) -> dict[str, Any]:
+    return {
+        "name": done.name,
+        "input": done.input,
+        "files": done.files,
+        "objects": done.objects,
+        "plan": done.plan,
+        "error": done.error or None,
+    }
 
 
 def _outcome(error: str, objects: int | None) -> str:

@@ -108,7 +108,7 @@ class TrainingListener:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")
         self._score = f"held back {event.scores['selection']:.3f}"
         best = "  (best so far)" if event.is_best else ""
-        self.console.note(f"step {event.step}/{event.steps}  loss {self._loss:.4f}  held back: {scores}{best}")
+        self.console.news(f"step {event.step}/{event.steps}  loss {self._loss:.4f}  held back: {scores}{best}")
 
     def _finished(self, event: Any) -> None:
         self.console.note(

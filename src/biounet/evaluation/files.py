@@ -157,7 +157,7 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
         raise DataError(f"{file}: {predicted.shape} pixels, but the truth of {truth.name} has {truth.labels.shape}")
     if meaning.task == "classes" and predicted.max(initial=0) >= len(meaning.values):
         predicted = _encoded(predicted, meaning, file)
-    probabilities = _probabilities(file, page, truth.labels.shape, several=len(found) > 1)
+    probabilities = _probabilities(file, page, (len(found), *truth.labels.shape))
     return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities)
 
 
@@ -169,18 +169,19 @@ def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:
         raise DataError(f"{file}: {error}; where these are ids of objects, --task instances") from error
 
 
-def _probabilities(file: Path, page: int, shape: tuple[int, ...], *, several: bool) -> npt.NDArray[np.float32] | None:
+def _probabilities(file: Path, page: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32] | None:
+    """Of one page: (C, *spatial), or (*spatial) of the inside alone. ``shape``: pages and spatial axes."""
     beside = file.with_name(f"{label_stem(file)}{_PROBABILITIES}.tif")
     if not beside.exists():
         return None
     image = read_image(beside)
     check_finite(image, beside)
-    array = image.array.astype(np.float32)
-    if several and array.ndim == len(shape) + 2:
-        array = array[:, page]
-    if array.shape[-len(shape) :] != shape:
-        raise DataError(f"{beside}: shape {array.shape} does not fit labels of {shape}; predict again")
-    return np.asarray(array)
+    array = np.moveaxis(image.array, max(0, image.axes.find("C")), 0).astype(np.float32)
+    sizes, expected = ([n for n in sides if n > 1] for sides in (array.shape, shape))  # files drop axes of size 1
+    if sizes[len(sizes) - len(expected) :] != expected or len(sizes) > len(expected) + 1:
+        raise DataError(f"{beside}: shape {array.shape} does not fit labels of {shape[1:]}; predict again")
+    classes = array.reshape(-1, *shape)[:, page]
+    return np.asarray(classes if len(classes) > 1 else classes[0])
 
 
 def _is_data(path: Path) -> bool:

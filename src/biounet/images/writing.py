@@ -78,7 +78,7 @@ def write_probabilities(
     pixel_size_um: Sequence[float] | None = None,
 ) -> None:
     """Write class probabilities (C, (Z), Y, X) as a float32 TIFF of the same shape, shown from 0 to 1."""
-    axes = {3: "CYX", 4: "CZYX"}.get(probabilities.ndim, "")
+    axes = {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(probabilities.ndim, "")
     stored = probabilities.astype(np.float32)
     display = {"min": 0.0, "max": 1.0, "mode": "grayscale"}
     _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
@@ -117,9 +117,11 @@ def _write_tiff(
     if len(axes) != array.ndim or set(axes) - set("TCZYX") or axes[-2:] != "YX":
         raise UsageError(f"axes {axes!r} for shape {array.shape}: one letter of TCZYX each, YX last")
     sizes = _sizes(axes, pixel_size_um)
-    imagej = axes == "".join(a for a in "TZCYX" if a in axes) and array.nbytes < _IMAGEJ_LIMIT
+    in_order = axes == "".join(a for a in "TZCYX" if a in axes)
+    columns = array.ndim > 2 and array.shape[-1] == 1  # tifffile cannot read these back from ImageJ's kind
+    imagej = in_order and not columns and array.nbytes < _IMAGEJ_LIMIT
     metadata: dict[str, Any] = {"axes": axes}
-    options: dict[str, Any] = {"compression": "zlib", "predictor": False}
+    options: dict[str, Any] = {"compression": "zlib", "predictor": False, "photometric": "minisblack"}
     if imagej:
         metadata |= display
         if sizes:

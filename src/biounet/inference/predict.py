@@ -143,7 +143,7 @@ def parse_bytes(text: str, option: str) -> int:
     unit = found.group(2) if found else ""
     unit = unit + "B" if unit and not unit.endswith("B") else unit
     try:
-        value = int(float(found.group(1)) * _UNITS[unit]) if found else 0
+        value = round(float(found.group(1)) * _UNITS[unit]) if found else 0
     except (ValueError, KeyError, OverflowError):
         value = 0
     if value < 1:

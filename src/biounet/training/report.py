@@ -21,6 +21,7 @@ from biounet.training.state import dotted
 MOST_PICTURES = 4
 _SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over
 _WRONG_CLASS = (213, 94, 0)
+_SELECTION = {"instances": "mean of seg and pq", "classes": "mean Dice over classes"}  # what the best is chosen by
 
 Float32 = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -42,7 +43,7 @@ def write_report(path: Path, model: Model, progress: Progress, figures: Sequence
     how = "finished" if ended else f"interrupted at step {progress.step} of {progress.steps}; --resume goes on"
     sections = [
         Section("Result", [_result(model, progress)]),
-        Section("Course", _curves(progress.metrics)),
+        Section("Course", _curves(progress.metrics, _SELECTION[model.task])),
         Section("Held-back images", _pictures(figures, model)),
         Section("What was inferred and decided", [_statements(model)]),
         Section("Settings", [_settings(model)]),
@@ -64,12 +65,16 @@ def _figure(model: Model, example: Example, probabilities: Float32) -> Figure:
     layers = {
         "image": to_rgb(example.image, model.ndim),
         "probability": heat(1 - probabilities[0], limits=(0.0, 1.0)),
-        "truth": label_layer(example.labels),
-        "prediction": label_layer(found),
+        "truth": _labels(example.labels, model),
+        "prediction": _labels(found, model),
         "errors": error_layer(found, example.labels) if instances else wrong_class_layer(found, example.labels),
     }
     legend = ERROR_COLOURS if instances else {"wrong class": _WRONG_CLASS}
     return Figure(example.name, layers, shown=("image", "prediction"), legend=legend)
+
+
+def _labels(labels: npt.NDArray[np.int32], model: Model) -> Picture:
+    return label_layer(labels) if model.task == "instances" else label_layer(labels, outlines=False, fill=0.45)
 
 
 def wrong_class_layer(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> Picture:
@@ -93,19 +98,22 @@ def smoothed(values: Sequence[float], share: float = _SMOOTHING) -> list[float]:
 def _result(model: Model, progress: Progress) -> Numbers:
     score = model.training["score"]
     held_back = len(model.training["validation_images"])
-    name = "mean object IoU (seg)" if model.task == "instances" else "mean Dice over classes"
     seconds = [line["seconds"] for line in progress.metrics if line["event"] == "StepDone"]
     pace = f"{median(seconds):.2g} s a step" if seconds else ""
     return Numbers(
         [
-            ("score", "not scored yet" if score is None else f"{score:.3f}", f"{name}, {held_back} held back"),
+            (
+                "score",
+                "not scored yet" if score is None else f"{score:.3f}",
+                f"{_SELECTION[model.task]}, {held_back} held back",
+            ),
             ("best at step", model.training["step"], f"of {progress.steps}"),
             ("time", f"{progress.seconds:.0f} s", pace),
         ]
     )
 
 
-def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _curves(metrics: Sequence[Mapping[str, Any]], selection: str) -> list[Block]:
     steps = [line for line in metrics if line["event"] == "StepDone"]
     scored = [line for line in metrics if line["event"] == "Validated"]
     if not steps:
@@ -117,8 +125,11 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[Block]:
         Curve("Learning rate", at, {"learning rate": [line["learning_rate"] for line in steps]}, "step"),
     ]
     if scored:
-        names = [name for name in scored[0]["scores"] if name not in ("selection", "loss")]
-        series = {name: [line["scores"][name] for line in scored] for name in names}
+        series = {
+            selection if name == "selection" else name: [line["scores"][name] for line in scored]
+            for name in scored[0]["scores"]
+            if name != "loss"
+        }
         at = [line["step"] for line in scored]
         blocks.insert(1, Curve("Scores of the held-back images", at, series, "step"))
         loss = {"loss": [line["scores"]["loss"] for line in scored]}

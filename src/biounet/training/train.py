@@ -270,10 +270,12 @@ class _Run:
     def _model(self, weights: dict[str, torch.Tensor], step: int, postprocessing: Any = None) -> Model:
         """The model of these weights, which ``state.average`` holds afterwards.
 
-        Post-processing is tuned on the held-back images unless it is given.
+        Post-processing is tuned on the held-back images unless it is given. Batch statistics are settled
+        also where these weights were never scored, as when a run is interrupted.
         """
         network = self.state.average
         network.load_state_dict(weights)
+        settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
         if postprocessing is None:
             postprocessing = self.validator.tune(network)
         training = provenance(self.state, self.data, self.plan, step)

@@ -147,15 +147,15 @@ def select_channels(
     plane: npt.NDArray[Any], model: Model, channels: Sequence[int] | None, path: Path
 ) -> npt.NDArray[Any]:
     """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model."""
-    count, wanted = len(plane), len(model.channels)
     if channels is not None:
-        if max(channels) >= count:
-            raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {count - 1}")
+        if max(channels) >= len(plane):
+            raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {len(plane) - 1}")
         plane = plane[list(channels)]
+    wanted = len(model.channels)
     if len(plane) == 1 and wanted == 3:
         plane = np.repeat(plane, 3, axis=0)
     if len(plane) != wanted:
-        raise DataError(f"{path}: {count} channels, the model takes {wanted}; choose {wanted} of them with --channels")
+        raise DataError(f"{path}: {len(plane)} channels, the model takes {wanted}; choose them with --channels")
     return plane
 
 
