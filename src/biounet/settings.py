@@ -29,7 +29,7 @@ class NetworkSettings(_Section):
     width: int = Field(64, ge=1)  # channels of the first level
     depth: int = Field(4, ge=0, le=7)  # poolings
     pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
-    batch_norm: bool = False  # not in the paper
+    batch_norm: bool | None = False  # not in the paper; None: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
@@ -114,7 +114,7 @@ def standard() -> Settings:
     """A smaller network and a modern optimiser: trains well on two CPU cores in minutes."""
     return Settings(
         preset="standard",
-        network=NetworkSettings(width=24, depth=4, dropout=0.1),
+        network=NetworkSettings(width=24, depth=4, dropout=0.1, batch_norm=None),
         augmentation=AugmentationSettings(scale=(0.85, 1.15), brightness=0.2, contrast=0.25, gamma=0.25, noise=0.1),
         training=TrainingSettings(
             optimizer="adamw",

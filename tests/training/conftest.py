@@ -15,6 +15,7 @@ from biounet.training.train import train
 _TINY = (
     "network.width=2",
     "network.depth=1",
+    "network.batch_norm=false",
     "training.tile=16",
     "training.validations=2",
     "training.precision=fp32",
@@ -93,13 +94,13 @@ def metrics():
 
 @pytest.fixture(scope="session")
 def spawn():
-    """Start Python code in a process of its own that has everything imported: ``spawn(code, name=value)``."""
+    """Start Python code in a process of its own: ``spawn(code, name=value)``."""
     if sys.platform == "win32":
-        pytest.skip("processes with everything imported need a fork server, which Windows has not")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["biounet.training.train", "biounet.cli.app", "biounet.labels.tuning", "torch._dynamo"]
-    )
+        pytest.skip("processes on Windows know no signals")
+    context = multiprocessing.get_context("spawn")
+    if sys.platform == "linux":  # elsewhere forking is not safe once torch is imported
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["biounet.training.train", "biounet.cli.app", "torch._dynamo"])
 
     def start(code, **values):
         process = context.Process(target=exec, args=(code, values))

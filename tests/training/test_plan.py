@@ -63,6 +63,16 @@ def test_in_3d_the_depth_is_at_most_two_unless_the_poolings_are_given(tiny, aske
     assert make_network(data, settings, None).geometry == unet_geometry(depth, 3, pooling=pooling)
 
 
+@pytest.mark.parametrize(
+    ("asked", "task", "expected"),
+    [("null", "instances", True), ("null", "classes", False), ("false", "instances", False), ("true", "classes", True)],
+)
+def test_batch_normalisation_follows_the_task_unless_it_is_given(plan, asked, task, expected):
+    made = plan(f"network.batch_norm={asked}", f"data.task={task}")
+    assert made.network.description["batch_norm"] is expected
+    assert f" {'with' if expected else 'without'} batch normalisation, " in made.statements[0]
+
+
 def test_samples_are_of_the_tile_asked_for_and_no_larger_than_the_image_needs(plan):
     small, large = plan("training.tile=16").sampler, plan("training.tile=300").sampler
     geometry = unet_geometry(1)

@@ -169,7 +169,7 @@ def test_weights_that_are_no_numbers_are_never_a_model(cells, tiny, monkeypatch)
 
 @pytest.mark.slow
 def test_it_learns():
-    """Cells of an unseen image, after 15 s on a core: 0.76 was measured, before the first step it is 0."""
+    """Cells of an unseen image, after 20 s on a core; measured: 0.79 (seed 1: 0.83), after one step 0.18."""
     overrides = ["network.width=12", "network.depth=3", "training.tile=84", "training.learning_rate=3e-3"]
     pairs = [synthetic_cells((160, 160), seed=seed, diameter_px=28) for seed in range(6)]
     model = train(pairs, settings=read_settings("standard", overrides=overrides), steps=600)

@@ -65,8 +65,10 @@ def make_plan(
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
+    norm = "with" if network.description.get("batch_norm") else "without"  # type: ignore[union-attr, operator]
     statements = (
-        f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
+        f"network {network.description['name']}, {norm} batch normalisation, "  # type: ignore[index]
+        f"{parameter_count(network):,} parameters, "
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
@@ -79,10 +81,14 @@ def make_network(data: TrainingData, settings: Settings, factory: Factory | None
     if factory is None:
         chosen = settings.network
         depth = min(chosen.depth, _DEPTH_3D) if data.ndim == 3 and chosen.pooling is None else chosen.depth
+        instances = data.meaning.task == "instances"
         return build(
             {
                 **chosen.model_dump(),
                 "depth": depth,
+                # measured: with it cells are told apart after a third of the steps, but thin membranes
+                # that part two regions of a class break
+                "batch_norm": instances if chosen.batch_norm is None else chosen.batch_norm,
                 "in_channels": data.channels,
                 "classes": data.classes,
                 "ndim": data.ndim,

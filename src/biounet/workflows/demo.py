@@ -40,7 +40,7 @@ TRAINING_IMAGES = 8
 TRAINING_SHAPE = (256, 256)
 UNSEEN_SHAPE = (640, 896)
 _FIRST_IMAGE = Path("data", "images", "cells_0.tif")
-_SETTINGS = ("network.width=16", "training.tile=228")
+_SETTINGS = ("network.width=16", "network.depth=3", "training.tile=228")
 
 
 @dataclass(frozen=True)
