@@ -150,7 +150,7 @@ def read_settings(
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset!r} is not known; choose {' or '.join(PRESETS)}")
-    settings = dict(_flat(PRESETS[preset]().model_dump(exclude={"preset"})))
+    settings = dict(dotted(PRESETS[preset]().model_dump(exclude={"preset"})))
     if file is not None:
         _merge(settings, _read_file(file), f"--config {file}")
     for text in overrides:
@@ -177,17 +177,17 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
         raise UsageError(f"setting {key} (={given!r}): {first['msg']}") from error
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values."""
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested groups, each under a name like ``training.tile``."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
 def _merge(settings: dict[str, Any], new: Mapping[str, Any], origin: str) -> None:
-    for name, value in _flat(new):
+    for name, value in dotted(new):
         if name not in settings:
             raise UsageError(f"{origin}: {_unknown(name, settings)}")
         settings[name] = value

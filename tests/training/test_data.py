@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tifffile
 
 from biounet.errors import DataError, UsageError
 from biounet.settings import DataSettings
@@ -175,3 +176,36 @@ def test_the_digest_changes_with_every_pixel_label_type_and_order():
     relabelled[3][1][3, 4] = 0
     others = [digest(changed), digest(relabelled), digest(many(dtype=np.uint16)), digest(pairs[::-1])]
     assert len({first, *others}) == 5
+
+
+def test_channels_are_chosen_by_index_and_said():
+    pairs = [(np.stack([image, image + 1, image + 2]), labels) for image, labels in many()]
+    data = read_training_data(pairs, DataSettings(channels=(2, "0")))
+    assert data.channels == 2
+    assert data.channel_names == ("2", "0")
+    assert np.array_equal(data.examples[0].image, pairs[0][0][[2, 0]])
+    assert "channels 2, 0, as asked for" in data.statements
+
+
+@pytest.mark.parametrize("channels", [(3,), (-1,), ("DAPI",), ()])
+def test_channels_that_are_not_there_are_refused(channels):
+    with pytest.raises(UsageError, match="has channels 0 to 2; name them by these numbers"):
+        read_training_data(many(channels=3), DataSettings(channels=channels))
+
+
+def test_inside_a_marked_region_what_is_not_drawn_is_background(tmp_path):
+    """The remedy that the refusal of --unlabelled unknown names."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for index, (image, labels) in enumerate(many(2)):
+        tifffile.imwrite(tmp_path / "images" / f"a{index}.tif", image)
+        tifffile.imwrite(tmp_path / "masks" / f"a{index}.tif", labels.astype(np.uint16))
+    with pytest.raises(DataError, match="a region marked as complete"):
+        read_training_data(tmp_path, UNKNOWN)
+    region = np.zeros((20, 24), np.uint8)
+    region[:, :12] = 1
+    tifffile.imwrite(tmp_path / "masks" / "a0_region.tif", region)
+    marked, other = read_training_data(tmp_path, UNKNOWN).examples
+    assert (marked.labels[:, 12:] == -1).all()
+    assert set(np.unique(marked.labels[:, :12])) == {0, 1}
+    assert not (other.labels == 0).any()

@@ -174,3 +174,21 @@ def test_a_foreign_network_with_a_period_it_does_not_have_is_refused(plan):
 
     with pytest.raises(UsageError, match="fails on an input of a size that its geometry admits"):
         plan(factory=pooled)
+
+
+def test_batch_normalisation_is_chosen_by_the_task_where_it_is_left_open(cells, tiny):
+    def chosen(task, given):
+        settings = tiny(f"network.batch_norm={given}", f"data.task={task}")
+        made = make_plan(read_training_data(cells, settings.data), settings, seed=0)
+        assert ("with batch" in made.statements[0]) == made.network.description["batch_norm"]
+        return made.network.description["batch_norm"]
+
+    assert chosen("instances", "null")
+    assert not chosen("classes", "null")
+    assert not chosen("instances", "false")
+    assert chosen("classes", "true")
+
+
+def test_thick_slices_reach_the_sampler_as_spacing():
+    assert planning._spacing((2.0, 0.5, 0.5)) == (4.0, 1.0, 1.0)
+    assert planning._spacing((0.5, 0.51)) is None

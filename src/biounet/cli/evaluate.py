@@ -12,6 +12,9 @@ from biounet.cli.console import Console
 from biounet.errors import UsageError
 
 
+_SHOWN_IOU = ("0.50", "0.75", "0.90")  # the other thresholds with -v; JSON has them all
+
+
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="Folder of NAME_labels.tif, or one file.")],
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
@@ -41,6 +44,8 @@ def show_scores(console: Console, result: dict[str, Any]) -> None:
     mean, interval = result["mean"], result["interval"]
     rows = []
     for path in _paths(mean):
+        if path[0] in ("ap", "f1", "pq_by_iou") and path[1] not in _SHOWN_IOU and console.verbosity < 1:
+            continue
         value, ends = _at(mean, path), _at(interval, path)
         if value is None:
             continue

@@ -13,8 +13,10 @@ from biounet.errors import UsageError
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with images and annotations, as it is.")],
     out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder with images and annotations, as it is; or --images and --masks.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
     budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,

@@ -44,6 +44,10 @@ class Example:
         """Share of the pixels that are known, 0 to 1."""
         return float(np.count_nonzero(self.labels >= 0) / self.labels.size)
 
+    def with_image(self, image: npt.NDArray[Any]) -> Example:
+        """The same annotation with other channels of the same size."""
+        return replace(self, image=image)
+
     def with_labels(self, labels: Labels) -> Example:
         """The same image with other labels of the same shape."""
         return replace(self, labels=labels)

@@ -74,9 +74,7 @@ class UNet(nn.Module):
             _double_convolution(ndim, a, b, batch_norm) for a, b in zip(inputs, channels, strict=True)
         )
         self.pool = nn.ModuleList(_POOLING[ndim](level, level) for level in factors)
-        self.up = nn.ModuleList(
-            _up_convolution(ndim, n, level) for n, level in zip(channels, factors, strict=False)
-        )
+        self.up = nn.ModuleList(_up_convolution(ndim, n, level) for n, level in zip(channels, factors, strict=False))
         self.decoder = nn.ModuleList(_double_convolution(ndim, 2 * n, n, batch_norm) for n in channels[:-1])
         self.head = _CONVOLUTION[ndim](width, classes, 1)
         self.dropout = nn.Dropout(dropout)

@@ -48,7 +48,7 @@ def assemble_model(
         task=meaning.task,
         classes=tuple(names),
         values=tuple(int(v) for v in meaning.values),
-        channels=tuple(str(c) for c in range(data.channels)),
+        channels=data.channel_names,
         pixel_size_um=data.examples[0].pixel_size_um,
         postprocessing=postprocessing,
         training=training,

@@ -35,6 +35,7 @@ class TrainingData:
 
     examples: tuple[Example, ...]
     meaning: Meaning
+    channel_names: tuple[str, ...]
     sequence: bool
     statements: tuple[str, ...]
     digest: str
@@ -73,23 +74,63 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
         examples, sequence = _from_arrays(data, settings.ndim), False
         statements = (f"{len(examples)} pairs of arrays",)
         declared, task = (), settings.task
+    examples, names = _chosen_channels(examples, settings.channels)
     _check_sizes(examples)
-    examples, meaning = _understood(examples, settings, task=task, declared=declared)
+    complete = _with_regions(data) if isinstance(data, Dataset) else frozenset()
+    examples, meaning = _understood(examples, settings, task=task, declared=declared, complete=complete)
     _check_annotation(examples)
     rule = _rule(examples, settings)
-    return TrainingData(tuple(examples), meaning, sequence, (*statements, meaning.reason, rule), _digest(examples))
+    if settings.channels is not None:
+        statements = (*statements, f"channels {', '.join(names)}, as asked for")
+    statements = (*statements, meaning.reason, rule)
+    return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
+
+
+def _chosen_channels(
+    examples: Sequence[Example], channels: Sequence[int | str] | None
+) -> tuple[list[Example], tuple[str, ...]]:
+    """Examples with these channels alone (by index from 0), and the channels' names."""
+    if not examples:
+        return [], ()
+    have = len(examples[0].image)
+    if channels is None:
+        return list(examples), tuple(map(str, range(have)))
+    try:
+        chosen = [int(channel) for channel in channels]
+    except ValueError:
+        chosen = [-1]
+    for example in examples:
+        if min(chosen, default=-1) < 0 or max(chosen) >= len(example.image):
+            raise UsageError(
+                f"--channels {','.join(map(str, channels))}: {example.name} has channels 0 to "
+                f"{len(example.image) - 1}; name them by these numbers, with commas"
+            )
+    return [e.with_image(e.image[chosen]) for e in examples], tuple(map(str, chosen))
+
+
+def _with_regions(data: Dataset) -> frozenset[str]:
+    """Images with a region marked as annotated in full."""
+    return frozenset(item.name for item in data.items if item.extras.region is not None)
 
 
 def _understood(
-    examples: Sequence[Example], settings: DataSettings, *, task: str | None, declared: Sequence[int]
+    examples: Sequence[Example],
+    settings: DataSettings,
+    *,
+    task: str | None,
+    declared: Sequence[int],
+    complete: frozenset[str],
 ) -> tuple[list[Example], Meaning]:
-    """Examples with instance or class ids, and what their annotation means."""
+    """Examples with instance or class ids, and what their annotation means.
+
+    Images named in ``complete`` have a region in which what is not drawn is background all the same.
+    """
     meaning = infer_meaning([e.labels for e in examples], task=task, declared=declared)
     if settings.unlabelled == "background":
         return [e.with_labels(encode(e.labels, meaning)) for e in examples], meaning
     if meaning.task == "instances":
         encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
-        return [e.with_labels(_zero_unknown(e.labels)) for e in encoded], meaning
+        return [e if e.name in complete else e.with_labels(_zero_unknown(e.labels)) for e in encoded], meaning
     drawn = [e.with_labels(_zero_unknown(e.labels)) for e in examples]
     meaning = infer_meaning([e.labels for e in drawn], task="classes", declared=[v for v in declared if v != 0])
     return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning

@@ -25,6 +25,7 @@ from biounet.training.split import Split, split_examples
 
 Factory = Callable[[int, int], nn.Module]
 
+_ALIKE = 1.05  # pixels whose sides differ by less are taken as square
 _DEPTH_3D = 2  # the margin of depth 3 costs 41 times the volume at 36x50x35 voxels
 
 
@@ -132,12 +133,14 @@ def make_sampler(
     task, line = data.meaning.task, settings.loss.line_width
     counts = class_counts([e.labels for e in split.training], task=task, classes=data.classes, line_width=line)
     balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
+    sizes = split.training[0].pixel_size_um
     return Sampler(
         images=tuple(normalisation.apply(e.image) for e in split.training),
         labels=tuple(e.labels for e in split.training),
         input_size=tiles.input,
         output_size=tiles.output,
         margin=tuple(before for before, _ in geometry.margin),
+        spacing=None if sizes is None else _spacing(sizes),
         task=task,
         augmentation=Augmentation(**settings.augmentation.model_dump()),
         class_weights=tuple(float(w) for w in balanced),
@@ -162,6 +165,12 @@ def _processor_computes_bf16() -> bool:
     """Whether the processor has AVX-512 BF16; elsewhere (ARM, older x86) bf16 is slower than fp32."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name, and not in every torch
     return supported is not None and torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(supported())
+
+
+def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Pixel sizes relative to the finest axis, None where all are alike."""
+    relative = tuple(size / min(sizes) for size in sizes)
+    return None if max(relative) < _ALIKE else relative
 
 
 def _normalisation(kind: str, split: Split) -> Normalisation:

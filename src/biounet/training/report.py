@@ -16,7 +16,7 @@ from biounet.inference.predict import segment
 from biounet.model_file import Model
 from biounet.report.page import Block, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, error_layer, heat, label_layer, middle_plane, to_rgb
-from biounet.training.state import dotted
+from biounet.settings import dotted
 
 MOST_PICTURES = 4
 _SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import nn
 
 from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
-from biounet.settings import TrainingSettings
+from biounet.settings import TrainingSettings, dotted
 
 MAY_DIFFER = ("threads", "device")  # facts that a resume may change: rounding depends on them, nothing else
 
@@ -156,15 +156,6 @@ def _differing(written: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name) and name not in MAY_DIFFER
     ]
-
-
-def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of nested groups, each under a name like ``settings.training.tile``."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:

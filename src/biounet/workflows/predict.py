@@ -146,7 +146,12 @@ def refuse_failed(results: Sequence[Done]) -> None:
 def select_channels(
     plane: npt.NDArray[Any], model: Model, channels: Sequence[int] | None, path: Path
 ) -> npt.NDArray[Any]:
-    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model."""
+    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
+
+    Without ``channels`` those that the model learnt from are taken where the image has more.
+    """
+    if channels is None and len(plane) > len(model.channels) and all(name.isdigit() for name in model.channels):
+        channels = [int(name) for name in model.channels]
     if channels is not None:
         if max(channels) >= len(plane):
             raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {len(plane) - 1}")
