@@ -11,7 +11,6 @@ from biounet.cli import options
 from biounet.cli.console import Console
 from biounet.errors import UsageError
 
-
 _SHOWN_IOU = ("0.50", "0.75", "0.90")  # the other thresholds with -v; JSON has them all
 
 

@@ -28,6 +28,7 @@ from biounet.training.data import Data, TrainingData, read_training_data
 from biounet.training.interrupts import stop_requests
 from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
 from biounet.training.plan import Factory, Plan, make_plan
+from biounet.training.priors import best_share, take_back
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
 from biounet.training.run_files import Existing, RunFiles
 from biounet.training.state import MAY_DIFFER, TrainingState, new_state, read_facts, read_state, write_state
@@ -276,7 +277,19 @@ class _Run:
         network = self.state.average
         network.load_state_dict(weights)
         settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
+        share = self._take_back_class_weights(network)
         if postprocessing is None:
             postprocessing = self.validator.tune(network)
-        training = provenance(self.state, self.data, self.plan, step)
+        training = provenance(self.state, self.data, self.plan, step) | {"class_weights_taken_back": share}
         return assemble_model(network, self.data, self.plan, postprocessing=postprocessing, training=training)
+
+    def _take_back_class_weights(self, network: nn.Module) -> float:
+        """For classes: as much as the held-back images want (see `priors`); the share of it."""
+        head = getattr(network, "head", None)
+        if self.data.meaning.task != "classes" or getattr(head, "bias", None) is None or head is None:
+            return 0.0
+        weights = self.plan.sampler.class_weights
+        found = self.validator.probabilities(network)
+        share = best_share(found, [e.labels for e in self.plan.split.validation], weights)
+        take_back(head, weights, share)
+        return share
