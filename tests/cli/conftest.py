@@ -111,6 +111,8 @@ def data(tmp_path_factory):
 def model(data, tmp_path_factory):
     """A model of two steps; not to be changed."""
     path: Path = tmp_path_factory.mktemp("ein Modell") / "Zellkörper 1.safetensors"
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     assert cli.run(["train", str(data), "--out", str(path), *TINY, "--steps", "2", "-q"]) == 0
+    torch.set_num_threads(before)
     return path

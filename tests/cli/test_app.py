@@ -66,7 +66,8 @@ def test_no_command_shows_the_help(biounet):
     ("arguments", "words"),
     [
         (["frobnicate"], "No such command 'frobnicate'"),
-        (["train"], "Missing argument"),
+        (["train"], "Missing option '--out'"),
+        (["show", "--frob"], "No such option: --frob"),
         (["train", "data"], "Missing option '--out'"),
         (["train", "data", "--out", "m", "--frob"], "No such option: --frob"),
         (["train", "data", "--out", "m", "--steps", "many"], "Invalid value for '--steps': .*integer"),

@@ -44,12 +44,11 @@ def train(
     """Train a model; the best one by the held-back images goes to --out."""
     from biounet.images.layouts import find_dataset
     from biounet.settings import read_settings
+    from biounet.training.budget import parse_duration
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    if steps is not None and budget is not None:
-        raise UsageError("--steps and --budget exclude each other; give one")
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; give one")
+    _refuse_both(steps=steps, budget=budget)
+    _refuse_both(resume=resume or None, overwrite=overwrite or None)
     given = {
         "network.name": None if network == "unet" else network,
         "data.task": task,
@@ -60,26 +59,33 @@ def train(
     }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=given)
     dataset = find_dataset(data, images=images, masks=masks, ndim=settings.data.ndim, skip_bad=skip_bad)
+    _run(
+        console,
+        dataset,
+        out,
+        settings=settings,
+        steps=steps,
+        budget=None if budget is None else parse_duration(budget),
+        seed=seed,
+        existing="resume" if resume else "overwrite" if overwrite else "refuse",
+        device=device,
+        skip_bad=skip_bad,
+    )
 
-    from biounet.training.budget import parse_duration
+
+def _refuse_both(**options: object) -> None:
+    """Raise `UsageError` where two options that exclude each other are both given."""
+    if all(value is not None for value in options.values()):
+        raise UsageError(f"{' and '.join(f'--{name}' for name in options)} exclude each other; give one")
+
+
+def _run(console: Console, *arguments: Any, **options: Any) -> None:
     from biounet.training.train import train as run
 
-    seconds = None if budget is None else parse_duration(budget)
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)
         try:
-            run(
-                dataset,
-                out,
-                settings=settings,
-                steps=steps,
-                budget=seconds,
-                seed=seed,
-                existing="resume" if resume else "overwrite" if overwrite else "refuse",
-                device=device,
-                skip_bad=skip_bad,
-                listen=listener,
-            )
+            run(*arguments, **options, listen=listener)
         finally:
             if listener.summary:  # also of an interrupted run, which leaves a model
                 console.finish(listener.summary)

@@ -148,10 +148,11 @@ def select_channels(
 ) -> npt.NDArray[Any]:
     """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
 
-    Without ``channels`` those that the model learnt from are taken where the image has more.
+    Without ``channels``, a model that learnt from chosen channels (not the first few) takes the same.
     """
-    if channels is None and len(plane) > len(model.channels) and all(name.isdigit() for name in model.channels):
-        channels = [int(name) for name in model.channels]
+    names = model.channels
+    if channels is None and names != tuple(map(str, range(len(names)))) and all(n.isdigit() for n in names):
+        channels = [int(name) for name in names]
     if channels is not None:
         if max(channels) >= len(plane):
             raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {len(plane) - 1}")
