@@ -13,7 +13,7 @@ from biounet.cli.console import Console
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("biounet-demo"),
-    budget: Annotated[str, typer.Option(help="Time for the training.")] = "2min",
+    budget: Annotated[str, typer.Option(help="Time for the training.")] = "3min",
     seed: Annotated[int, typer.Option(min=0, help="Of sample and training.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,

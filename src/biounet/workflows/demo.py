@@ -40,7 +40,7 @@ TRAINING_IMAGES = 8
 TRAINING_SHAPE = (256, 256)
 UNSEEN_SHAPE = (640, 896)
 _FIRST_IMAGE = Path("data", "images", "cells_0.tif")
-_SETTINGS = ("network.width=16", "network.depth=3", "training.tile=228")
+_SETTINGS = ("network.width=16", "network.depth=3", "training.tile=228", "training.validations=6")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, budget: float = 120.0, tell: Callable[[str], None], listen: Any
+    out: str | Path, *, seed: int = 0, budget: float = 180.0, tell: Callable[[str], None], listen: Any
 ) -> DemoResult:
     """Run the demo into the folder ``out``. ``tell(line)`` is told each stage, ``listen`` the training."""
     start = time.perf_counter()
