@@ -13,11 +13,14 @@ Arrays as in `biounet.evaluation.objects`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from biounet.evaluation.overlap import Indices, Labels, Overlap, overlap
+
+Flags = npt.NDArray[np.bool_]
 
 
 def object_errors(predicted: Labels, true: Labels) -> dict[str, int]:
@@ -27,20 +30,40 @@ def object_errors(predicted: Labels, true: Labels) -> dict[str, int]:
 
 def object_errors_of(table: Overlap) -> dict[str, int]:
     """`object_errors` from the table."""
+    found = links(table)
+    return {
+        "merges": _more_than_one(table.pairs.predicted[found.covers]),
+        "splits": _more_than_one(table.pairs.true[found.part]),
+        "misses": int(found.missed[1:].sum()),
+        "spurious": int(found.spurious.sum()),
+    }
+
+
+class Links(NamedTuple):
+    """Which overlaps count, as truth values: of pairs, true and predicted positions of the table.
+
+    ``covers``: the predicted object covers more than half of the true one. ``part``: more than half of
+    the predicted object lies in the true one. ``missed``: true objects not half of which is held by
+    either. ``spurious``: predicted objects in neither, unless they touch unknown pixels.
+    """
+
+    covers: Flags
+    part: Flags
+    missed: Flags
+    spurious: Flags
+
+
+def links(table: Overlap) -> Links:
+    """What every count and picture of objects' errors rests on."""
     pairs = table.pairs
     covers = 2 * pairs.shared > table.true_sizes[pairs.true]
     part = 2 * pairs.shared > table.predicted_sizes[pairs.predicted]
     linked = covers | part
     held = np.bincount(pairs.true[linked], weights=pairs.shared[linked], minlength=len(table.true_ids))
-    alone = ~table.touches_unknown
-    alone[0] = False
-    alone[pairs.predicted[linked]] = False
-    return {
-        "merges": _more_than_one(pairs.predicted[covers]),
-        "splits": _more_than_one(pairs.true[part]),
-        "misses": int(np.sum(2 * held[1:] <= table.true_sizes[1:])),
-        "spurious": int(alone.sum()),
-    }
+    spurious = ~table.touches_unknown
+    spurious[0] = False
+    spurious[pairs.predicted[linked]] = False
+    return Links(covers, part, 2 * held <= table.true_sizes, spurious)
 
 
 def object_table(predicted: Labels, true: Labels) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biounet.evaluation.object_errors import links
 from biounet.evaluation.overlap import overlap
 
 
@@ -20,20 +21,12 @@ def kinds_of_objects(
     One that is both counts as merged. Spurious objects touch no unknown pixel.
     """
     table = overlap(predicted, true)
-    pairs = table.pairs
-    covers = 2 * pairs.shared > table.true_sizes[pairs.true]
-    part = 2 * pairs.shared > table.predicted_sizes[pairs.predicted]
-    linked = covers | part
+    found, pairs = links(table), table.pairs
     size = len(table.true_ids)
-    covered = np.bincount(pairs.predicted[covers], minlength=len(table.predicted_ids))
+    covered = np.bincount(pairs.predicted[found.covers], minlength=len(table.predicted_ids))
     merged = np.zeros(size, bool)
-    merged[pairs.true[covers & (covered[pairs.predicted] > 1)]] = True
-    split = np.bincount(pairs.true[part], minlength=size) > 1
-    held = np.bincount(pairs.true[linked], weights=pairs.shared[linked], minlength=size)
-    missed = 2 * held <= table.true_sizes
-    kinds = np.select([missed, merged, split], ["missed", "merged", "split"], "correct")
-    alone = ~table.touches_unknown
-    alone[0] = False
-    alone[pairs.predicted[linked]] = False
+    merged[pairs.true[found.covers & (covered[pairs.predicted] > 1)]] = True
+    split = np.bincount(pairs.true[found.part], minlength=size) > 1
+    kinds = np.select([found.missed, merged, split], ["missed", "merged", "split"], "correct")
     of_true = {int(i): str(kind) for i, kind in zip(table.true_ids[1:], kinds[1:], strict=True)}
-    return of_true, table.predicted_ids[alone]
+    return of_true, table.predicted_ids[found.spurious]
