@@ -76,7 +76,7 @@ class TrainingSettings(_Section):
     batch_size: int = Field(1, ge=1)
     tile: int = Field(388, ge=1)  # side of the output; moved to the nearest admissible
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the processor has it
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where it is the faster one
     validations: int = Field(12, ge=1)  # how often the held-back images are scored in a run
     state_seconds: float = Field(60.0, gt=0)  # how often the state is written
     workers: int = Field(0, ge=0)  # processes that make samples; 0: one thread beside the training

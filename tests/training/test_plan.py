@@ -9,7 +9,7 @@ from biounet.networks.unet import UNet
 from biounet.samples.synthetic import synthetic_cells
 from biounet.training import plan as planning
 from biounet.training.data import read_training_data
-from biounet.training.plan import make_network, make_plan, pick_precision
+from biounet.training.plan import make_network, make_plan
 
 
 class Blur(nn.Module):
@@ -107,39 +107,6 @@ def test_each_choice_is_stated(plan):
     assert network.endswith("period 2, margin 8 and reach 9 px a side")
     assert held == "held back: array 2: 1 of 4 images, evenly spaced by name"
     assert sample == "each sample 16x16 pixels of output, 1 a step, computed in fp32"
-
-
-def test_precision_as_asked():
-    assert pick_precision("fp32", "cuda") == "fp32"
-    assert pick_precision("bf16", "mps") == "bf16"
-
-
-@pytest.mark.parametrize(
-    ("capability", "supported", "expected"),
-    [
-        ("AVX512", lambda: True, "bf16"),
-        ("AVX512", lambda: False, "fp32"),
-        ("AVX512", None, "fp32"),  # a torch without this function
-        ("AVX2", lambda: True, "fp32"),
-        ("DEFAULT", lambda: True, "fp32"),  # ARM, as in macOS
-    ],
-)
-def test_automatic_precision_is_bf16_only_where_the_processor_computes_it(monkeypatch, capability, supported, expected):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    if supported is None:
-        monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
-    else:
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", supported, raising=False)
-    assert pick_precision("auto") == expected
-    assert pick_precision("auto", "mps") == "fp32"
-
-
-def test_automatic_precision_on_a_gpu_asks_the_gpu_and_only_when_it_is_trained_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
-    monkeypatch.setattr(planning, "_processor_computes_bf16", lambda: True)
-    assert pick_precision("auto", "cuda:1") == "fp32"  # emulated is not computed
-    assert pick_precision("auto", "cpu") == "bf16"
 
 
 def test_a_foreign_network_that_keeps_its_word_is_taken(plan):

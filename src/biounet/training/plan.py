@@ -21,6 +21,7 @@ from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
 from biounet.settings import Settings
 from biounet.training.data import TrainingData
+from biounet.training.precision import pick_precision
 from biounet.training.split import Split, split_examples
 
 Factory = Callable[[int, int], nn.Module]
@@ -150,21 +151,6 @@ def make_sampler(
         line_width=line,
         classes=data.classes,
     )
-
-
-def pick_precision(asked: str, device: str = "cpu") -> str:
-    """The precision of the training: "auto" is bf16 where the device computes it, else fp32."""
-    if asked != "auto":
-        return asked
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device == "cpu" and _processor_computes_bf16() else "fp32"
-
-
-def _processor_computes_bf16() -> bool:
-    """Whether the processor has AVX-512 BF16; elsewhere (ARM, older x86) bf16 is slower than fp32."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name, and not in every torch
-    return supported is not None and torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(supported())
 
 
 def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:
