@@ -77,6 +77,15 @@ def test_each_axis_has_its_own_numbers():
     assert geometry.ndim == 3
 
 
+def test_a_stem_multiplies_sizes_and_reaches_to_the_ends_of_its_blocks():
+    plain, stem = unet_geometry(3).axes[0], unet_geometry(3, stem=(4, 1)).axes[0]
+    assert (stem.margin, stem.period, stem.smallest) == ((4 * 44, 4 * 44), 4 * 8, 4 * plain.smallest)
+    assert stem.reach == tuple(4 * n + 3 for n in plain.reach)
+    assert unet_geometry(3, stem=(4, 1)).axes[1] == plain
+    with pytest.raises(UsageError, match="one an axis"):
+        unet_geometry(3, stem=(2, 2, 2))
+
+
 def test_inadmissible_size_is_refused_with_the_next():
     with pytest.raises(UsageError, match="573 is not admissible.*588"):
         unet_geometry(4).axes[0].output_size(573)

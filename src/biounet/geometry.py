@@ -115,16 +115,40 @@ def pointwise_geometry(ndim: int = 2) -> Geometry:
     return Geometry((AxisGeometry((0, 0), 1, 1, (0, 0)),) * ndim)
 
 
-def unet_geometry(depth: int = 4, ndim: int = 2, *, pooling: Sequence[Sequence[int]] | None = None) -> Geometry:
+def unet_geometry(
+    depth: int = 4,
+    ndim: int = 2,
+    *,
+    pooling: Sequence[Sequence[int]] | None = None,
+    stem: int | Sequence[int] = 1,
+) -> Geometry:
     """Geometry of the U-Net: two unpadded 3x3 convolutions a level, ``depth`` poolings.
 
     ``pooling`` gives for each level, from the top, the factor on each axis (2, or 1 where an axis
-    is not pooled at that level, as thick slices want it); default 2 everywhere.
-    For depth 4 (Ronneberger et al. 2015, figure 1): margin 92 a side, period 16, smallest input
-    188, reach 107.
+    is not pooled at that level, as thick slices want it); default 2 everywhere. ``stem``: pixels
+    that the network takes together before its first level and parts again behind its last, one
+    number or one an axis. For depth 4 (Ronneberger et al. 2015, figure 1): margin 92 a side,
+    period 16, smallest input 188, reach 107.
     """
     levels = check_pooling(depth, ndim, pooling)
-    return Geometry(tuple(_unet_axis([level[axis] for level in levels]) for axis in range(ndim)))
+    factors = check_stem(stem, ndim)
+    axes = (_unet_axis([level[axis] for level in levels]) for axis in range(ndim))
+    return Geometry(tuple(_coarser(axis, factor) for axis, factor in zip(axes, factors, strict=True)))
+
+
+def check_stem(stem: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The factor of the stem per axis, or `UsageError`."""
+    factors = (stem,) * ndim if isinstance(stem, int) else tuple(stem)
+    if len(factors) != ndim or min(factors) < 1:
+        raise UsageError(f"stem (={stem}) must be one number, or one an axis ({ndim}), each at least 1")
+    return factors
+
+
+def _coarser(axis: AxisGeometry, factor: int) -> AxisGeometry:
+    """An operator on blocks of ``factor`` pixels, each block's output laid out over its own pixels."""
+    margin, reach = ((factor * before, factor * after) for before, after in (axis.margin, axis.reach))
+    within = factor - 1  # from the first pixel of a block to its last
+    return AxisGeometry(margin, factor * axis.period, factor * axis.smallest, (reach[0] + within, reach[1] + within))
 
 
 def check_pooling(depth: int, ndim: int, pooling: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...], ...]:

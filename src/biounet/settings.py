@@ -29,6 +29,7 @@ class NetworkSettings(_Section):
     width: int = Field(64, ge=1)  # channels of the first level
     depth: int = Field(4, ge=0, le=7)  # poolings
     pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
+    stem: int | tuple[int, ...] = 1  # pixels a side taken together before the first level; not in the paper
     batch_norm: bool | None = False  # not in the paper; None: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
 

@@ -108,6 +108,17 @@ def test_network_in_float64_to_1e_12(depth, size, tile, batch_norm, seed):
     assert np.abs(tiled - whole).max() <= 1e-12 * max(1, np.abs(whole).max())
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2), st.sampled_from([2, 3, (1, 2)]), sizes_2d, st.integers(1, 70), st.integers(0, 99))
+def test_network_with_a_stem_in_float64(depth, stem, size, tile, seed):
+    network = random_network(depth, 2, seed, stem=stem).double()
+    torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(seed))
+    image = np.random.default_rng(seed).standard_normal((2, *size))
+    whole = whole_pass(torch_function(network), image, network.geometry)
+    tiled = predict_tiled(torch_function(network), image, network.geometry, tile=tile)
+    assert np.abs(tiled - whole).max() <= 1e-12 * max(1, np.abs(whole).max())
+
+
 @settings(max_examples=6, deadline=None)
 @given(sizes_3d, st.integers(1, 16), st.integers(0, 99))
 def test_network_in_float64_in_3d_with_thick_slices(size, tile, seed):

@@ -86,6 +86,8 @@ def test_other_sizes_are_refused_with_the_next_admissible():
         {"in_channels": 0},
         {"pooling": [(2, 2)]},
         {"depth": 1, "pooling": [(3, 2)]},
+        {"stem": 0},
+        {"stem": (2, 2, 2)},
     ],
 )
 def test_impossible_settings_are_refused(arguments):
@@ -130,6 +132,27 @@ def test_description_builds_the_same_network():
     assert again.description == network.description
 
 
+def test_a_stem_takes_blocks_of_pixels_together_and_parts_them_again():
+    network = UNet(2, 3, 4, 2, stem=(3, 2)).eval()
+    assert network.geometry.margin == ((60, 60), (40, 40))
+    assert network(torch.zeros(1, 2, 3 * 44, 2 * 48)).shape == (1, 3, 3 * 4, 2 * 8)
+    assert build(network.description).description == network.description
+
+
+def test_without_a_stem_the_network_is_the_papers():
+    names = set(UNet(width=2).state_dict())
+    assert not any(name.startswith("stem") for name in names)
+    assert set(UNet(width=2, stem=2).state_dict()) == names | {"stem.weight", "stem.bias"}
+
+
+def test_pixels_of_a_block_begin_alike():
+    """Until something is learnt the head shows no pattern of blocks."""
+    torch.manual_seed(0)
+    logits = UNet(width=4, depth=1, stem=2).eval()(torch.randn(1, 1, 44, 44)).detach()
+    assert torch.equal(logits[..., ::2, ::2], logits[..., 1::2, 1::2])
+    assert logits.std() > 0.01
+
+
 @pytest.mark.parametrize("description", [{"name": "os.system"}, {}, {"name": "unet", "widht": 3}])
 def test_unknown_descriptions_are_refused(description):
     with pytest.raises(UsageError, match="not known|does not take"):
@@ -149,6 +172,14 @@ def as_function(network):
 def test_geometry_is_verified(ndim, batch_norm):
     torch.manual_seed(1)
     network = UNet(1, 2, 3, 2 if ndim == 2 else 1, ndim, batch_norm=batch_norm).eval()
+    verify_geometry(as_function(network), network.geometry, 1)
+
+
+@pytest.mark.parametrize(("ndim", "stem"), [(2, 2), (2, (1, 3)), (3, (1, 2, 2))])
+def test_geometry_of_a_stem_is_verified(ndim, stem):
+    torch.manual_seed(1)
+    network = UNet(1, 2, 3, 1, ndim, stem=stem).eval()
+    torch.nn.init.normal_(network.head.weight)  # as after training: pixels of a block differ
     verify_geometry(as_function(network), network.geometry, 1)
 
 

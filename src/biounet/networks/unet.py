@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from biounet.errors import UsageError
-from biounet.geometry import check_pooling, unet_geometry
+from biounet.geometry import check_pooling, check_stem, unet_geometry
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP_CONVOLUTION = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -33,6 +33,11 @@ class UNet(nn.Module):
     evaluation mode it keeps tiles exact. ``dropout`` acts on the two deepest levels of the
     contracting path ("drop-out layers at the end of the contracting path").
 
+    ``stem`` (not in the paper; 1 leaves it out) is for objects larger than the network's reach: that many
+    pixels a side are taken together by a first convolution of this size and stride, and the head is
+    an up-convolution that parts them again. Margin, period and reach grow by the factor, the work
+    shrinks by its square, and the output still has a value for every pixel.
+
     Softmax is not included: losses and engines take logits. Raises `UsageError` for settings that
     make no network and for input sizes that do not divide evenly at every level.
     """
@@ -48,6 +53,7 @@ class UNet(nn.Module):
         pooling: Sequence[Sequence[int]] | None = None,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        stem: int | Sequence[int] = 1,
     ) -> None:
         super().__init__()
         if min(in_channels, width) < 1 or classes < 2 or not 0 <= dropout < 1:
@@ -56,7 +62,8 @@ class UNet(nn.Module):
                 f"classes (={classes}) at least 2, and dropout (={dropout}) from 0 to below 1"
             )
         factors = check_pooling(depth, ndim, pooling)
-        self.geometry = unet_geometry(depth, ndim, pooling=factors)
+        blocks = check_stem(stem, ndim)
+        self.geometry = unet_geometry(depth, ndim, pooling=factors, stem=blocks)
         self.description: dict[str, Any] = {
             "name": "unet",
             "in_channels": in_channels,
@@ -67,19 +74,24 @@ class UNet(nn.Module):
             "pooling": [list(level) for level in factors],
             "batch_norm": batch_norm,
             "dropout": dropout,
+            "stem": list(blocks),
         }
         channels = [width * 2**level for level in range(depth + 1)]
-        inputs = [in_channels, *channels[:-1]]
+        has_stem = max(blocks) > 1
+        inputs = [width if has_stem else in_channels, *channels[:-1]]
         self.encoder = nn.ModuleList(
             _double_convolution(ndim, a, b, batch_norm) for a, b in zip(inputs, channels, strict=True)
         )
         self.pool = nn.ModuleList(_POOLING[ndim](level, level) for level in factors)
         self.up = nn.ModuleList(_up_convolution(ndim, n, level) for n, level in zip(channels, factors, strict=False))
         self.decoder = nn.ModuleList(_double_convolution(ndim, 2 * n, n, batch_norm) for n in channels[:-1])
-        self.head = _CONVOLUTION[ndim](width, classes, 1)
+        self.stem = _stem(ndim, in_channels, width, blocks) if has_stem else nn.Identity()
+        self.head = _blocks_apart(ndim, width, classes, blocks) if has_stem else _CONVOLUTION[ndim](width, classes, 1)
         self.dropout = nn.Dropout(dropout)
         self._crops = [_skip_crop(factors[level:], ndim) for level in range(depth)]
         he_initialise(self)
+        if has_stem:
+            _alike_within_blocks(self.head)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, float, of an input (N, in_channels, *size); size must be admissible."""
@@ -90,6 +102,7 @@ class UNet(nn.Module):
             )
         depth = len(self.pool)
         skips = []
+        x = self.stem(x)
         for level, block in enumerate(self.encoder):
             x = block(x)
             if level > depth - _DROPOUT_LEVELS:
@@ -132,6 +145,25 @@ def _double_convolution(ndim: int, in_channels: int, out_channels: int, batch_no
 def _up_convolution(ndim: int, out_channels: int, factor: Sequence[int]) -> nn.Module:
     kernel: Any = tuple(factor)  # torch's stubs know tuples of one fixed length only
     return _UP_CONVOLUTION[ndim](2 * out_channels, out_channels, kernel, kernel)
+
+
+def _stem(ndim: int, in_channels: int, out_channels: int, blocks: Sequence[int]) -> nn.Module:
+    kernel: Any = tuple(blocks)
+    return _CONVOLUTION[ndim](in_channels, out_channels, kernel, kernel)
+
+
+def _blocks_apart(ndim: int, in_channels: int, classes: int, blocks: Sequence[int]) -> nn.Module:
+    kernel: Any = tuple(blocks)
+    return _UP_CONVOLUTION[ndim](in_channels, classes, kernel, kernel)
+
+
+@torch.no_grad()
+def _alike_within_blocks(head: nn.Module) -> None:
+    """All pixels of a block begin with the same weights, so that no pattern of blocks shows at first."""
+    weight = head.weight
+    assert isinstance(weight, torch.Tensor)
+    first = weight[(slice(None), slice(None), *(slice(0, 1),) * (weight.ndim - 2))]
+    weight.copy_(first.expand_as(weight))
 
 
 def _skip_crop(factors: Sequence[Sequence[int]], ndim: int) -> tuple[slice, ...]:
