@@ -192,3 +192,13 @@ def wait_for(path: Path, process, seconds=60):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_from_goes_on_from_a_model(train_tiny, data, tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train_tiny(data, first)
+    done = train_tiny(data, second, "--from", str(first))
+    assert done.code == 0
+    assert "goes on from the model" in done.err
+    assert load_model(second).training["from"] == load_model(first).sha256
+    assert train_tiny(data, tmp_path / "x.safetensors", "--from", str(tmp_path / "none.safetensors")).code == 3

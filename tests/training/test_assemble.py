@@ -18,7 +18,7 @@ def parts(cells, tiny):
         settings = tiny(*overrides)
         data = read_training_data(cells, settings.data)
         plan = make_plan(data, settings, seed=3)
-        facts = {"settings": settings.model_dump(mode="json"), "seed": 3, "steps": 9}
+        facts = {"settings": settings.model_dump(mode="json"), "seed": 3, "from": None, "steps": 9}
         return data, plan, new_state(plan.network, settings.training, facts)
 
     return make

@@ -19,6 +19,9 @@ def train(
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="A model file to go on from, with a fresh schedule.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, samples and dropout.")] = 0,
@@ -67,6 +70,7 @@ def train(
         steps=steps,
         budget=None if budget is None else parse_duration(budget),
         seed=seed,
+        start_from=from_,
         existing="resume" if resume else "overwrite" if overwrite else "refuse",
         device=device,
         skip_bad=skip_bad,

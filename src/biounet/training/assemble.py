@@ -69,6 +69,7 @@ def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) 
     return {
         "settings": settings,
         "seed": state.facts["seed"],
+        "from": state.facts["from"],
         "steps": state.facts["steps"],
         "step": step,
         "score": state.best_score if step == state.best_step else None,

@@ -13,7 +13,9 @@ from torch import nn
 from biounet.errors import UsageError
 from biounet.geometry import Geometry
 from biounet.images.normalize import Normalisation, dataset_normalisation
+from biounet.inference.engines import torch_network
 from biounet.inference.tiling import plan_tiles
+from biounet.model_file import Model
 from biounet.networks.build import build, parameter_count
 from biounet.networks.verify import verify_geometry
 from biounet.samples.augment import Augmentation
@@ -23,6 +25,7 @@ from biounet.settings import Settings
 from biounet.training.data import TrainingData
 from biounet.training.precision import pick_precision
 from biounet.training.split import Split, split_examples
+from biounet.training.start import check_start
 
 Factory = Callable[[int, int], nn.Module]
 
@@ -44,17 +47,25 @@ class Plan:
 
 
 def make_plan(
-    data: TrainingData, settings: Settings, *, seed: int, factory: Factory | None = None, device: str = "cpu"
+    data: TrainingData,
+    settings: Settings,
+    *,
+    seed: int,
+    factory: Factory | None = None,
+    device: str = "cpu",
+    start: Model | None = None,
 ) -> Plan:
     """Network (initialised by ``seed``), held-back images, normalisation and sampler.
 
     A foreign ``factory(in_channels, classes)`` must give a module with ``geometry``; its declaration
     is verified by `networks.verify.verify_geometry`. ``device``: where it will be trained, as "cuda:1".
-    Raises `UsageError` for a module that does not do what it declares.
+    ``start``: a model whose network, weights and normalisation are gone on from.
+    Raises `UsageError` for a module that does not do what it declares, and a start that does not fit.
     """
+    kept = () if start is None else check_start(start, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make_network(data, settings, factory)
+        network = make_network(data, settings, factory) if start is None else torch_network(start, factory=factory)
     geometry: Geometry = network.geometry  # type: ignore[assignment]
     split = split_examples(
         data.examples,
@@ -63,12 +74,13 @@ def make_plan(
         share=settings.data.validation_share,
         named=settings.data.validation,
     )
-    normalisation = _normalisation(settings.data.normalisation, split)
+    normalisation = _normalisation(settings.data.normalisation, split) if start is None else start.normalisation
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
     norm = "with" if network.description.get("batch_norm") else "without"  # type: ignore[union-attr, operator]
     statements = (
+        *kept,
         f"network {network.description['name']}, {norm} batch normalisation, "  # type: ignore[index]
         f"{parameter_count(network):,} parameters, "
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",

@@ -19,7 +19,7 @@ from torch import nn
 
 from biounet.errors import BiounetError, UsageError
 from biounet.inference.engines import pick_device
-from biounet.model_file import Model, save_model
+from biounet.model_file import Model, load_model, save_model
 from biounet.settings import Settings, read_settings
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm
@@ -71,6 +71,7 @@ def train(
     seed: int = 0,
     existing: Existing = "refuse",
     network: Factory | None = None,
+    start_from: Model | str | Path | None = None,
     device: str = "auto",
     skip_bad: bool = False,
     listen: Listener | None = None,
@@ -81,8 +82,9 @@ def train(
     (Z)YX int). ``out``: where the model file goes; None writes nothing. ``settings``: `Settings` or
     a preset's name. ``steps``, or a ``budget`` in seconds that is turned into steps once; default
     15 minutes. ``existing``: what to do when ``out`` or its run folder is there. ``network``:
-    a factory (in_channels, classes) -> module with its ``geometry``, verified before use. ``skip_bad``
-    goes on without images that cannot be used.
+    a factory (in_channels, classes) -> module with its ``geometry``, verified before use.
+    ``start_from``: a model (or its file) to go on from, with a fresh optimiser and schedule.
+    ``skip_bad`` goes on without images that cannot be used.
     ``listen`` is called with every event.
 
     Same data, settings, seed, steps, machine and thread count: the same file, bit for bit, resumed
@@ -97,10 +99,11 @@ def train(
     files.check(existing)
     device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    plan = make_plan(known, settings, seed=seed, factory=network, device=device)
+    origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
+    plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
     files.prepare(existing)
     run = _Run(known, plan, settings, seed, files, listen or (lambda event: None), start)
-    run.begin(device, steps, budget)
+    run.begin(device, steps, budget, origin=origin.sha256 if origin else None)
     return run.go()
 
 
@@ -142,14 +145,18 @@ class _Run:
         settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
         return self.validator(network)
 
-    def begin(self, device: str, steps: int | None, budget: float | None) -> None:
-        """State at its first or resumed step, and the number of steps, which is kept from here on."""
+    def begin(self, device: str, steps: int | None, budget: float | None, *, origin: str | None) -> None:
+        """State at its first or resumed step, and the number of steps, which is kept from here on.
+
+        ``origin``: SHA-256 of the model that this run goes on from.
+        """
         network = self.plan.network.to(device)
         if self.data.ndim == 2:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = {
             "data": self.data.digest,
             "seed": self.seed,
+            "from": origin,
             "network": network.description,
             "precision": self.plan.precision,
             "settings": self.settings.model_dump(mode="json", exclude={"training": {"state_seconds", "workers"}}),

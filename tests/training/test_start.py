@@ -1,0 +1,78 @@
+"""Going on from a trained model: what is kept, what must fit, and that it begins where the model ended."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from biounet.errors import DataError, UsageError
+from biounet.model_file import load_model
+from biounet.training.data import read_training_data
+from biounet.training.start import check_start
+from biounet.training.train import train
+
+
+@pytest.fixture
+def trained(finished):
+    return load_model(finished(steps=8))
+
+
+def test_it_begins_with_the_model_s_weights_and_network(trained, cells, tiny, tmp_path):
+    """With a rate of nothing the weights are those of the model, whatever the settings of the network."""
+    settings = tiny("network.width=3", "training.learning_rate=1e-30", "training.weight_decay=0")
+    again = train(cells, settings=settings, steps=1, seed=9, start_from=trained)
+    assert again.network == trained.network
+    assert again.normalisation == trained.normalisation
+    for name, value in trained.weights.items():
+        np.testing.assert_allclose(again.weights[name], value, atol=1e-12)
+    assert again.training["from"] == trained.sha256
+    assert any(
+        line.startswith("goes on from the model " + trained.sha256[:12]) for line in again.training["statements"]
+    )
+
+
+def test_statistics_of_the_old_data_set_are_kept(finished, cells, tiny):
+    trained = load_model(finished("data.normalisation=dataset", steps=2))
+    brighter = [(image * 3 + 50, labels) for image, labels in cells]
+    again = train(brighter, settings=tiny("data.normalisation=dataset"), steps=1, start_from=trained)
+    assert again.normalisation == trained.normalisation
+
+
+def test_it_is_resumed_from_the_same_model_only(trained, cells, tiny, tmp_path, stop_at):
+    out = tmp_path / "again.safetensors"
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(
+            cells, out, settings=tiny("training.state_seconds=0.001"), steps=6, start_from=trained,
+            listen=stop_at(4, RuntimeError("stopped")),
+        )  # fmt: skip
+    with pytest.raises(UsageError, match="from '"):
+        train(cells, out, settings=tiny(), existing="resume")
+    resumed = train(cells, out, settings=tiny(), existing="resume", start_from=trained)
+    whole = train(cells, settings=tiny(), steps=6, start_from=trained)
+    assert all(np.array_equal(resumed.weights[name], value) for name, value in whole.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"task": "classes"}, "task differs: classes in the model, instances in the data"),
+        ({"channels": ("0", "1", "2")}, "number of channels differs: 3 in the model, 1 in the data"),
+        ({"classes": ("background", "a", "b")}, "number of classes differs: 3 in the model, 2 in the data"),
+    ],
+)
+def test_a_model_for_other_data_is_refused(trained, cells, tiny, change, named):
+    with pytest.raises(UsageError, match=named):
+        train(cells, settings=tiny(), steps=1, start_from=replace(trained, **change))
+
+
+def test_another_scale_is_warned_of(trained, cells, tiny):
+    data = read_training_data(cells, tiny().data)
+    data = replace(data, examples=tuple(replace(e, pixel_size_um=(0.5, 0.5)) for e in data.examples))
+    assert not any("warning" in line for line in check_start(replace(trained, pixel_size_um=(0.6, 0.6)), data))
+    (warning,) = [line for line in check_start(replace(trained, pixel_size_um=(0.2, 0.2)), data) if "warning" in line]
+    assert "pixels of 0.5, 0.5 um, where the model learnt from 0.2, 0.2 um" in warning
+
+
+def test_a_missing_or_damaged_model_is_said(cells, tiny, tmp_path):
+    with pytest.raises(DataError, match="no such model file"):
+        train(cells, settings=tiny(), steps=1, start_from=tmp_path / "none.safetensors")
