@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Block = Annotated[int, Field(ge=1)]
+
+
 class NetworkSettings(_Section):
     """Size of the network; the defaults are the paper's."""
 
@@ -29,8 +32,8 @@ class NetworkSettings(_Section):
     width: int = Field(64, ge=1)  # channels of the first level
     depth: int = Field(4, ge=0, le=7)  # poolings
     pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
-    stem: int | tuple[int, ...] = 1  # pixels a side taken together before the first level; not in the paper
-    batch_norm: bool | None = False  # not in the paper; None: for instances yes, for classes no
+    stem: Block | tuple[Block, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
+    batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
@@ -75,8 +78,9 @@ class TrainingSettings(_Section):
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps
     clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
     batch_size: int = Field(1, ge=1)
-    tile: int = Field(388, ge=1)  # side of the output; moved to the nearest admissible
+    tile: int | None = Field(388, ge=1)  # side of the output; moved to the nearest admissible; null: by the stem
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
+    weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where it is the faster one
     validations: int = Field(12, ge=1)  # how often the held-back images are scored in a run
     state_seconds: float = Field(60.0, gt=0)  # how often the state is written
@@ -115,7 +119,7 @@ def standard() -> Settings:
     """A smaller network and a modern optimiser: trains well on two CPU cores in minutes."""
     return Settings(
         preset="standard",
-        network=NetworkSettings(width=24, depth=4, dropout=0.1, batch_norm=None),
+        network=NetworkSettings(width=16, depth=4, dropout=0.1, stem=None, batch_norm=None),
         augmentation=AugmentationSettings(scale=(0.85, 1.15), brightness=0.2, contrast=0.25, gamma=0.25, noise=0.1),
         training=TrainingSettings(
             optimizer="adamw",
@@ -126,7 +130,8 @@ def standard() -> Settings:
             warmup=0.03,
             clip=1.0,
             batch_size=1,
-            tile=244,
+            tile=None,
+            weight_standardisation=None,
             averaging=0.1,
             precision="auto",
         ),

@@ -79,13 +79,13 @@ class UNet(nn.Module):
         channels = [width * 2**level for level in range(depth + 1)]
         has_stem = max(blocks) > 1
         inputs = [width if has_stem else in_channels, *channels[:-1]]
+        self.stem = _stem(ndim, in_channels, width, blocks) if has_stem else nn.Identity()
         self.encoder = nn.ModuleList(
             _double_convolution(ndim, a, b, batch_norm) for a, b in zip(inputs, channels, strict=True)
         )
         self.pool = nn.ModuleList(_POOLING[ndim](level, level) for level in factors)
         self.up = nn.ModuleList(_up_convolution(ndim, n, level) for n, level in zip(channels, factors, strict=False))
         self.decoder = nn.ModuleList(_double_convolution(ndim, 2 * n, n, batch_norm) for n in channels[:-1])
-        self.stem = _stem(ndim, in_channels, width, blocks) if has_stem else nn.Identity()
         self.head = _blocks_apart(ndim, width, classes, blocks) if has_stem else _CONVOLUTION[ndim](width, classes, 1)
         self.dropout = nn.Dropout(dropout)
         self._crops = [_skip_crop(factors[level:], ndim) for level in range(depth)]

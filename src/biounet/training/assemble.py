@@ -14,6 +14,7 @@ from biounet.model_file import Model
 from biounet.training.data import TrainingData
 from biounet.training.plan import Plan
 from biounet.training.state import TrainingState
+from biounet.training.weight_standardisation import plain_weights
 
 _GOLDEN_OUTPUT = 16  # pixels a side, at least
 
@@ -43,7 +44,7 @@ def assemble_model(
     model = Model(
         network=description,
         geometry=plan.geometry,
-        weights={k: v.detach().cpu().contiguous().numpy().copy() for k, v in network.state_dict().items()},
+        weights={k: v.detach().cpu().contiguous().numpy().copy() for k, v in plain_weights(network).items()},
         normalisation=plan.normalisation,
         task=meaning.task,
         classes=tuple(names),

@@ -22,21 +22,24 @@ from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
 from biounet.settings import Settings
+from biounet.training.choices import choose, reach_warning
 from biounet.training.data import TrainingData
+from biounet.training.fingerprint import fingerprint
 from biounet.training.precision import pick_precision
 from biounet.training.split import Split, split_examples
-from biounet.training.start import check_start
+from biounet.training.start import check_start, settings_of_start
+from biounet.training.weight_standardisation import standardise_weights
 
 Factory = Callable[[int, int], nn.Module]
 
 _ALIKE = 1.05  # pixels whose sides differ by less are taken as square
-_DEPTH_3D = 2  # the margin of depth 3 costs 41 times the volume at 36x50x35 voxels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before its first step. ``statements`` are printed and stored."""
+    """A run before its first step. ``settings`` have every choice filled in; ``statements`` are printed and stored."""
 
+    settings: Settings
     network: nn.Module
     geometry: Geometry
     normalisation: Normalisation
@@ -63,10 +66,16 @@ def make_plan(
     Raises `UsageError` for a module that does not do what it declares, and a start that does not fit.
     """
     kept = () if start is None else check_start(start, data)
+    found = fingerprint(data.examples, data.meaning.task, data.classes)
+    if start is not None:
+        settings = settings_of_start(settings, start)
+    settings, choices = choose(settings, found, task=data.meaning.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make_network(data, settings, factory) if start is None else torch_network(start, factory=factory)
     geometry: Geometry = network.geometry  # type: ignore[assignment]
+    if settings.training.weight_standardisation and factory is None:
+        standardise_weights(network)
     split = split_examples(
         data.examples,
         geometry,
@@ -78,31 +87,26 @@ def make_plan(
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
-    norm = "with" if network.description.get("batch_norm") else "without"  # type: ignore[union-attr, operator]
+    warning = reach_warning(settings, found)
     statements = (
+        f"fingerprint: {found}",
+        *map(str, choices),
         *kept,
-        f"network {network.description['name']}, {norm} batch normalisation, "  # type: ignore[index]
-        f"{parameter_count(network):,} parameters, "
+        *(() if warning is None else (warning,)),
+        f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
     )
-    return Plan(network, geometry, normalisation, split, sampler, precision, statements)
+    return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
 
 def make_network(data: TrainingData, settings: Settings, factory: Factory | None) -> nn.Module:
-    """The network of the settings for these channels and classes, or the verified foreign one."""
+    """The network of the settings (all chosen) for these channels and classes, or the verified foreign one."""
     if factory is None:
-        chosen = settings.network
-        depth = min(chosen.depth, _DEPTH_3D) if data.ndim == 3 and chosen.pooling is None else chosen.depth
-        instances = data.meaning.task == "instances"
         return build(
             {
-                **chosen.model_dump(),
-                "depth": depth,
-                # measured: with it cells are told apart after a third of the steps, but thin membranes
-                # that part two regions of a class break
-                "batch_norm": instances if chosen.batch_norm is None else chosen.batch_norm,
+                **settings.network.model_dump(),
                 "in_channels": data.channels,
                 "classes": data.classes,
                 "ndim": data.ndim,
@@ -142,6 +146,7 @@ def make_sampler(
 ) -> Sampler:
     """The sampler of the training images, with class weights counted over all of them."""
     largest = np.max([e.labels.shape for e in split.training], axis=0)
+    assert settings.training.tile is not None
     tiles = plan_tiles([int(n) for n in largest], geometry, settings.training.tile)
     task, line = data.meaning.task, settings.loss.line_width
     counts = class_counts([e.labels for e in split.training], task=task, classes=data.classes, line_width=line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from biounet.errors import UsageError
 from biounet.model_file import Model
+from biounet.settings import NetworkSettings, Settings, check_settings
 from biounet.training.data import TrainingData
 
 _ALIKE = 1.25  # factor between pixel sizes beyond which objects look different to the network
@@ -35,6 +36,24 @@ def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
         f"and normalisation ({model.normalisation.kind}) are kept; settings of the network have no say"
     ]
     return (*said, *_scales(model, data))
+
+
+def settings_of_start(settings: Settings, start: Model) -> Settings:
+    """Settings with the network that a model has, and with its kernels trained as they were before.
+
+    Standardising kernels that have a mean would change what the network computes.
+    """
+    fields = NetworkSettings.model_fields
+    kept = {key: value for key, value in start.network.items() if key in fields}
+    before = start.training.get("settings", {}).get("training", {})
+    standardised = bool(before.get("weight_standardisation", False))
+    return check_settings(
+        {
+            **settings.model_dump(),
+            "network": settings.network.model_dump() | kept,
+            "training": settings.training.model_dump() | {"weight_standardisation": standardised},
+        }
+    )
 
 
 def _scales(model: Model, data: TrainingData) -> list[str]:

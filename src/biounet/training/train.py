@@ -102,7 +102,7 @@ def train(
     origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
     plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
     files.prepare(existing)
-    run = _Run(known, plan, settings, seed, files, listen or (lambda event: None), start)
+    run = _Run(known, plan, plan.settings, seed, files, listen or (lambda event: None), start)
     run.begin(device, steps, budget, origin=origin.sha256 if origin else None)
     return run.go()
 
