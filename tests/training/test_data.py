@@ -77,7 +77,7 @@ def test_unlabelled_unknown_makes_what_is_not_drawn_unknown():
     data = read_training_data(pairs, DEFAULT)
     assert data.statements[-1].startswith("what is not drawn is background, except where the annotation is marked")
     share = float((pairs[0][1] >= 0).mean())
-    assert data.statements[-1].endswith(f"annotated shares: array 0 {share:.0%}")
+    assert data.statements[-1].endswith(f"annotated shares: array 0 {share:.0%}; the other 4 in full")
 
 
 def test_in_classes_unlabelled_unknown_makes_value_zero_unknown():
