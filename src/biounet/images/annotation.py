@@ -60,7 +60,9 @@ def read_kinds(path: Path) -> dict[int, str]:
     Raises `DataError` where these are missing or an id is no number. Empty classes are none.
     """
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        if not {"id", "class"} <= set(rows.fieldnames or ()):
+            raise KeyError("id", "class")
         return {int(row["id"]): row["class"].strip() for row in rows if row["class"] and row["class"].strip()}
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a list of classes ({error!r}); its columns must be id and class") from error

@@ -20,7 +20,7 @@ from biounet.images.formats import READERS, known_suffix, read_image, stem_name
 from biounet.images.image import Image, check_finite, planes
 from biounet.images.writing import whole_file, write_labels, write_png, write_probabilities
 from biounet.inference.engines import Engine
-from biounet.inference.predict import plan_for, predict_array, show_bytes, tile_memory
+from biounet.inference.predict import Prediction, plan_for, predict_array, show_bytes, tile_memory
 from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
@@ -180,7 +180,7 @@ def _predict_file(model: Model, engine: Engine, path: Path, request: Request, do
     done.plan = str(plan)
     done.shape = tuple(items[0].shape[1:]) if len(items) == 1 else (len(items), *items[0].shape[1:])
     listen(_plan_line(path, plan, engine, len(items)), 0, 0)
-    predictions = []
+    predictions: list[Prediction] = []
     for index, item in enumerate(items):
         first, total = index * len(plan), len(items) * len(plan)
 
@@ -188,8 +188,7 @@ def _predict_file(model: Model, engine: Engine, path: Path, request: Request, do
             listen("", before + n, total)
 
         found = predict_array(model, engine, item, plan=plan, progress=told)
-        keep = "probabilities" in request.save
-        predictions.append((found.labels, found.probabilities if keep else None))
+        predictions.append(found)
     _write(model, image, items, predictions, request, done)
 
 
@@ -205,23 +204,28 @@ def _write(
     model: Model,
     image: Image,
     items: Sequence[npt.NDArray[Any]],
-    predictions: Sequence[tuple[npt.NDArray[np.int32], Float32 | None]],
+    predictions: Sequence[Prediction],
     request: Request,
     done: Done,
 ) -> None:
     several = len(items) > 1
-    labels = np.stack([p[0] for p in predictions]) if several else predictions[0][0]
+    labels = np.stack([p.labels for p in predictions]) if several else predictions[0].labels
     done.empty = not labels.any()
     if model.task == "instances":
-        done.objects = int(sum(int(p[0].max(initial=0)) for p in predictions))
+        done.objects = int(sum(int(p.labels.max(initial=0)) for p in predictions))
     size = image.pixel_size(model.ndim)
     axes = ("T" if several else "") + "ZYX"[-model.ndim :]
     if "labels" in request.save:
         path = request.out / f"{done.name}_labels.tif"
         write_labels(path, labels, pixel_size_um=size, axes=axes)
         done.files.append(path.name)
+        if predictions[0].classes is not None:
+            classes = np.stack([p.classes[p.labels] for p in predictions if p.classes is not None])
+            path = request.out / f"{done.name}_classes.tif"
+            write_labels(path, classes if several else classes[0], pixel_size_um=size, axes=axes)
+            done.files.append(path.name)
     if "probabilities" in request.save:
-        maps = [p[1] for p in predictions if p[1] is not None]
+        maps = [p.probabilities for p in predictions]
         path = request.out / f"{done.name}_probabilities.tif"
         # several images: classes first, then the images along Z
         array = np.stack(maps, axis=1) if several else maps[0]
@@ -230,7 +234,7 @@ def _write(
     if "overlay" in request.save:
         path = request.out / f"{done.name}_overlay.png"
         middle = len(items) // 2
-        write_png(path, overlay(items[middle], predictions[middle][0]))
+        write_png(path, overlay(items[middle], predictions[middle].labels))
         done.files.append(path.name)
 
 
