@@ -79,7 +79,7 @@ def test_the_later_outline_lies_on_top_and_classes_are_kept_by_id():
 def test_region_ignore_and_background_say_what_is_known():
     region = np.array([(0, 0), (0, 4), (8, 4), (8, 0)], float)
     outlines = [Outline((region,), "region"), Outline((SQUARE,)), Outline((SQUARE + 1,), "background")]
-    found = paint([*outlines, Outline((SQUARE + (0, 2),), "ignore")], (8, 8))
+    found = paint([*outlines, Outline((SQUARE + np.array([0, 2]),), "ignore")], (8, 8))
     assert set(np.unique(found.labels[:, 4:])) == {-1}
     assert found.labels[:5, :4].tolist() == [
         [0, 0, 0, 0],

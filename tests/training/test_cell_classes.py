@@ -49,13 +49,13 @@ def trained(tmp_path_factory):
     """A model that learnt two kinds for a few seconds, and a folder of new images."""
     root = tmp_path_factory.mktemp("two kinds")
     data, new = write(root / "data"), write(root / "new", count=2, seed=100)
-    small = ["network.width=6", "network.depth=2", "training.tile=44", "training.validations=1"]
-    small += ["training.learning_rate=1e-2", "training.precision=fp32"]
+    small = ["network.width=8", "network.depth=2", "training.tile=60", "training.validations=1"]
+    small += ["training.learning_rate=5e-3", "training.precision=fp32"]
     sets = [word for key in small for word in ("--set", key)]
     out = root / "m.safetensors"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine threads wait long for each other
-    assert cli.run(["train", str(data), "--out", str(out), "--steps", "70", *sets, "-q"]) == 0
+    assert cli.run(["train", str(data), "--out", str(out), "--steps", "90", *sets, "-q"]) == 0
     assert cli.run(["predict", str(out), str(new / "images"), "--out", str(root / "out"), "-q"]) == 0
     torch.set_num_threads(threads)
     return root

@@ -97,7 +97,7 @@ class _Reader:
 
     def __init__(self, dataset: Dataset) -> None:
         self.ndim, self.channels = dataset.ndim, dataset.channels
-        self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None]]
+        self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None, tuple[str, ...]]]
         self.images = lru_cache(_KEPT)(self._read_image)
         self.labels: Callable[[Path], list[Labels]]
         self.labels = lru_cache(_KEPT)(lambda path: load_labels(path, ndim=self.ndim, colours=dataset.colours))
@@ -117,8 +117,9 @@ class _Reader:
         ignore, region = self._page(item.extras.ignore), self._page(item.extras.region)
         complete = found.complete if region is None else np.asarray(region != 0)
         labels = with_unknown(labels, ignore=ignore, region=region)
-        size = self.images(item.image.path)[1]
-        return Example(item.name, image, labels, size, notes, self._kinds(item, found), complete)
+        _, size, names = self.images(item.image.path)
+        names = names if len(names) == len(image) and len(item.channels) == 1 else ()
+        return Example(item.name, image, labels, size, notes, self._kinds(item, found), complete, names)
 
     def _painted(self, item: Item) -> Painted:
         if is_drawing(item.labels):
@@ -136,7 +137,7 @@ class _Reader:
     def _page(self, source: Source | None) -> Labels | None:
         return None if source is None else self.labels(source.path)[source.page or 0]
 
-    def _read_image(self, path: Path) -> tuple[list[Array], tuple[float, ...] | None]:
+    def _read_image(self, path: Path) -> tuple[list[Array], tuple[float, ...] | None, tuple[str, ...]]:
         image = read_image(path)
         check_finite(image, path)
-        return planes(image, self.ndim), image.pixel_size(self.ndim)
+        return planes(image, self.ndim), image.pixel_size(self.ndim), image.channel_names

@@ -52,6 +52,7 @@ def read_image(path: str | Path) -> Image:
         alpha=header.alpha,
         palette=header.palette,
         notes=header.notes,
+        channel_names=header.channel_names,
     )
 
 

@@ -121,7 +121,7 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
                 continue
             chosen = [] if found is None else [i for i in found.items if i.image.path.resolve() in names]
             if found is not None and chosen:
-                reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {given}"
+                reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {Path(given).name}"
                 return place, layout.name, replace(found, items=tuple(chosen), problems=(), reasons=(reason,))
     if not wanted:
         raise DataError(f"{given}: no file matches this pattern; check it")

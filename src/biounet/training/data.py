@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
 from biounet.images.annotation import as_labels
+from biounet.images.channels import find_channels
 from biounet.images.dataset import Dataset
 from biounet.images.examples import Example, load
 from biounet.images.layouts import find_dataset
@@ -73,37 +74,45 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     else:
         examples, sequence = _from_arrays(data, settings.ndim), False
         statements = (f"{len(examples)} pairs of arrays",)
-    examples, names = _chosen_channels(examples, settings.channels)
+    if settings.channels == ():
+        raise UsageError("--channels names none; write names or positions from 0 with commas, as DAPI,2")
+    examples, names, said = _chosen_channels(examples, settings.channels)
     _check_sizes(examples)
     examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
     _check_annotation(examples)
     rule = _rule(examples, settings)
-    if settings.channels is not None:
-        statements = (*statements, f"channels {', '.join(names)}, as asked for")
-    statements = (*statements, meaning.reason, rule)
+    statements = (*statements, *said, meaning.reason, rule)
     return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
 
 
 def _chosen_channels(
     examples: Sequence[Example], channels: Sequence[int | str] | None
-) -> tuple[list[Example], tuple[str, ...]]:
-    """Examples with these channels alone (by index from 0), and the channels' names."""
+) -> tuple[list[Example], tuple[str, ...], tuple[str, ...]]:
+    """Examples with these channels alone, in one order; their names, or positions; and what to say of it.
+
+    Files that name their channels are brought into the order of the first, whichever way each stores them.
+    """
     if not examples:
-        return [], ()
-    have = len(examples[0].image)
-    if channels is None:
-        return list(examples), tuple(map(str, range(have)))
-    try:
-        chosen = [int(channel) for channel in channels]
-    except ValueError:
-        chosen = [-1]
-    for example in examples:
-        if min(chosen, default=-1) < 0 or max(chosen) >= len(example.image):
-            raise UsageError(
-                f"--channels {','.join(map(str, channels))}: {example.name} has channels 0 to "
-                f"{len(example.image) - 1}; name them by these numbers, with commas"
-            )
-    return [e.with_image(e.image[chosen]) for e in examples], tuple(map(str, chosen))
+        return [], (), ()
+    first = examples[0]
+    named = all(e.channel_names and set(e.channel_names) == set(first.channel_names) for e in examples)
+    unique = len(set(first.channel_names)) == len(first.channel_names)
+    said: tuple[str, ...] = ()
+    if named and unique:
+        wanted: Sequence[int | str] = first.channel_names if channels is None else channels
+        wanted = [
+            first.channel_names[k] for k in find_channels(wanted, first.channel_names, len(first.image), first.name)
+        ]
+        names = tuple(map(str, wanted))
+        said = (f"channels {', '.join(names)}, as the files name them",)
+    elif channels is None:
+        return list(examples), tuple(map(str, range(len(first.image)))), ()
+    else:
+        wanted = channels
+        names = tuple(map(str, find_channels(channels, first.channel_names, len(first.image), first.name)))
+        said = (f"channels {', '.join(names)}, as asked for",)
+    chosen = [find_channels(wanted, e.channel_names, len(e.image), e.name) for e in examples]
+    return [e.with_image(e.image[c]) for e, c in zip(examples, chosen, strict=True)], names, said
 
 
 def _understood(
