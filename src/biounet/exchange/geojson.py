@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from biounet.exchange.measure import Table, measure
 from biounet.exchange.objects import Objects, Plane, planes_of
 from biounet.exchange.tracing import Points, Traced, trace
 from biounet.images.writing import colour_table, whole_file
+from biounet.labels.kinds import ids_of
 
 MOST_ANNOTATIONS = 5000
 
@@ -28,7 +27,7 @@ def write_geojson(path: str | Path, objects: Sequence[Objects]) -> int:
     faster. A name that ends with ``.gz`` is compressed. Objects are written as they are traced, so the text is
     never in memory as a whole. Written whole or not at all.
     """
-    count = sum(len(np.unique(plane.labels[plane.labels > 0])) for plane in planes_of(objects))
+    count = sum(len(ids_of(plane.labels)) for plane in planes_of(objects))
     kind = "annotation" if count <= MOST_ANNOTATIONS else "detection"
     with whole_file(path) as temporary:
         opened: Any = gzip.open if str(path).lower().endswith(".gz") else open
@@ -87,7 +86,7 @@ def _measurements(table: Table) -> dict[int, str]:
     keys = [json.dumps(name) for name in columns]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return {
-        int(number): "{" + ", ".join(f"{key}: {value:.6g}" for key, value in zip(keys, row, strict=True)) + "}"
+        int(number): "{" + ", ".join(f"{key}: {value:.8g}" for key, value in zip(keys, row, strict=True)) + "}"
         for number, row in zip(table["id"], rows, strict=True)
     }
 

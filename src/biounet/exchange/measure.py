@@ -7,7 +7,7 @@ and QuPath: the centre of the first pixel is (0.5, 0.5).
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,9 +39,8 @@ def measure(objects: Objects) -> Table:
     pixel size is known, in ``_um``; the perimeter of pixels that are not square has none in um.
     """
     labels = objects.labels
-    flat = np.flatnonzero(labels > 0)
-    ids = labels.reshape(-1)[flat]
-    count = np.bincount(ids, minlength=1)
+    runs = _runs(labels)
+    count = np.bincount(runs.ids, weights=runs.lengths, minlength=1).astype(np.int64)
     numbers = np.flatnonzero(count)
     table: Table = {"id": numbers}
     if objects.classes is not None or objects.class_of(1 if objects.classes is None else 0):
@@ -51,12 +50,12 @@ def measure(objects: Objects) -> Table:
     table |= _extent(count[numbers], units)
     if labels.ndim == 2:
         table |= _outline(labels, numbers, count, size)
-    table |= _moments(flat, ids, count, labels.shape, units)
+    table |= _moments(runs, count, labels.shape, units)
     if objects.image is not None:
         names = objects.channels or tuple(map(str, range(len(objects.image))))
         for name, channel in zip(names, objects.image, strict=True):
-            values = channel.reshape(-1)[flat].astype(np.float64)
-            table[f"mean_intensity_{name}"] = np.bincount(ids, weights=values)[numbers] / count[numbers]
+            sums = np.bincount(runs.ids, weights=_sums(channel, runs), minlength=1)
+            table[f"mean_intensity_{name}"] = sums[numbers] / count[numbers]
     if objects.probability is not None:
         table["probability"] = objects.probability[numbers]
     table["touches_border"] = np.isin(numbers, _at_border(labels)).astype(np.int64)
@@ -65,7 +64,7 @@ def measure(objects: Objects) -> Table:
 
 def _extent(pixels: Column, units: list[tuple[str, tuple[float, ...]]]) -> Table:
     name, power = ("area", "2") if len(units[0][1]) == 2 else ("volume", "3")
-    return {f"{name}_{unit}{power}": pixels * math.prod(size) for unit, size in units}
+    return {f"{name}_{unit}{power}": pixels if unit == "px" else pixels * math.prod(size) for unit, size in units}
 
 
 def _outline(labels: Labels, numbers: Column, count: Column, size: tuple[float, ...] | None) -> Table:
@@ -98,20 +97,53 @@ def _perimeters(labels: Labels, size: int) -> npt.NDArray[np.float64]:
     return np.asarray(np.bincount(values[at], weights=_LENGTHS[kind], minlength=size), np.float64)
 
 
-def _moments(
-    flat: Column, ids: Labels, count: Column, shape: tuple[int, ...], units: list[tuple[str, tuple[float, ...]]]
-) -> Table:
+class _Runs(NamedTuple):
+    """Stretches of one id along the last axis: where they begin in the flat array, how long they are, the id.
+
+    They are a tenth of the pixels, and sums over a stretch of positions are known beforehand.
+    """
+
+    starts: Column
+    lengths: Column
+    ids: Labels
+
+
+def _runs(labels: Labels) -> _Runs:
+    flat = labels.reshape(-1)
+    new = np.ones(flat.shape, bool)
+    new[1:] = flat[1:] != flat[:-1]
+    new[:: max(1, labels.shape[-1])] = True
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=flat.size)
+    ids = flat[starts]
+    return _Runs(starts[ids > 0], lengths[ids > 0], ids[ids > 0])
+
+
+def _sums(channel: Column, runs: _Runs) -> Column:
+    """Sum of the channel's values over each run."""
+    if not len(runs.starts):
+        return np.zeros(0)
+    edges = np.stack([runs.starts, runs.starts + runs.lengths], axis=1).reshape(-1)
+    padded = np.append(channel.reshape(-1), channel.dtype.type(0))  # an edge may lie behind the last pixel
+    return np.asarray(np.add.reduceat(padded, edges, dtype=np.float64)[::2])
+
+
+def _moments(runs: _Runs, count: Column, shape: tuple[int, ...], units: list[tuple[str, tuple[float, ...]]]) -> Table:
     """Centroid and axes of the ellipse with the same second moments: 4 standard deviations, in 3D sqrt(20)."""
     numbers = np.flatnonzero(count)
     number = count[numbers]
-    places = [place.astype(np.float64) + 0.5 for place in np.unravel_index(flat, shape)]
-    means = [np.bincount(ids, weights=place) / np.maximum(count, 1) for place in places]
+    ids, lengths = runs.ids, runs.lengths
+    places = [place.astype(np.float64) + 0.5 for place in np.unravel_index(runs.starts, shape)]
+    places[-1] += (lengths - 1) / 2  # the middle of the run
+    means = [np.bincount(ids, weights=place * lengths, minlength=1) / np.maximum(count, 1) for place in places]
     apart = [place - mean[ids] for place, mean in zip(places, means, strict=True)]
+    within = lengths * (lengths.astype(np.float64) ** 2 - 1) / 12
     ndim = len(shape)
     covariance = np.empty((len(numbers), ndim, ndim))
     for a in range(ndim):
         for b in range(a, ndim):
-            moment = np.bincount(ids, weights=apart[a] * apart[b])[numbers] / number
+            moments = apart[a] * apart[b] * lengths + (within if a == b == ndim - 1 else 0)
+            moment = np.bincount(ids, weights=moments, minlength=1)[numbers] / number
             covariance[:, a, b] = covariance[:, b, a] = moment
     table: Table = {}
     for unit, size in units:

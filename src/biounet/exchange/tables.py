@@ -50,4 +50,4 @@ def _rows(objects: Objects, table: Table) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return float(f"{value:.8g}") if isinstance(value, float) else value

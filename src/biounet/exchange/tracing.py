@@ -34,10 +34,12 @@ class Traced(NamedTuple):
 
 
 class _Corners(NamedTuple):
-    """Where outlines turn: vertex as y * (width + 1) + x, the piece that is walked round, directions in and out."""
+    """Where outlines turn: vertex as y * (width + 1) + x, the piece that is walked round and the object that it is
+    of, directions in and out."""
 
     vertex: Indices
     piece: Labels
+    owner: Labels
     come: npt.NDArray[np.int8]
     leave: npt.NDArray[np.int8]
 
@@ -50,14 +52,10 @@ _SEEN = ((2, 0, 1, 3), (0, 1, 3, 2), (1, 3, 2, 0), (3, 2, 0, 1))
 
 def trace(labels: Labels) -> Iterator[Traced]:
     """Every object of a label image (Y, X) int32, values above 0, by id; its pieces in raster order."""
-    pieces = components(labels)
-    corners = _corners(pieces)
+    corners = _corners(components(labels), labels)
     if not len(corners.vertex):
         return
-    first = np.unique(pieces, return_index=True)
-    owner = np.zeros(int(pieces.max()) + 1, np.int64)
-    owner[first[0]] = labels.reshape(-1)[first[1]]
-    owners = owner[corners.piece]
+    owners = corners.owner
     order = np.lexsort((corners.vertex, corners.piece, owners))
     where = np.empty_like(order)
     where[order] = np.arange(len(order))
@@ -69,7 +67,7 @@ def trace(labels: Labels) -> Iterator[Traced]:
         yield from _rings(owners[part], in_order[part], following[part] - start, points[part])
 
 
-def _corners(pieces: Labels) -> _Corners:
+def _corners(pieces: Labels, labels: Labels) -> _Corners:
     """All corners, in raster order for each direction of arrival.
 
     Where two pixels of one piece meet at their corners only, the outline goes on along the other pixel: so
@@ -80,6 +78,8 @@ def _corners(pieces: Labels) -> _Corners:
     mixed = (around[0] != around[1]) | (around[0] != around[2]) | (around[0] != around[3])
     vertex = np.flatnonzero(mixed)
     seen = [pixels[mixed] for pixels in around]
+    beside = np.pad(labels, 1)
+    objects = [pixels[mixed] for pixels in (beside[:-1, :-1], beside[:-1, 1:], beside[1:, :-1], beside[1:, 1:])]
     parts = []
     for come, sides in enumerate(_SEEN):
         own, left_behind, left_ahead, right_ahead = (seen[side] for side in sides)
@@ -88,7 +88,7 @@ def _corners(pieces: Labels) -> _Corners:
         right = edge & (left_ahead != own) & (right_ahead != own)
         at = np.flatnonzero(left | right)
         leave = np.where(left[at], (come + 3) % 4, (come + 1) % 4).astype(np.int8)
-        parts.append(_Corners(vertex[at], own[at], np.full(len(at), come, np.int8), leave))
+        parts.append(_Corners(vertex[at], own[at], objects[sides[0]][at], np.full(len(at), come, np.int8), leave))
     return _Corners(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -104,7 +104,7 @@ def _next(corners: _Corners, shape: tuple[int, ...]) -> Indices:
     return following
 
 
-def _chunks(owners: Indices) -> Iterator[tuple[int, int]]:
+def _chunks(owners: Labels) -> Iterator[tuple[int, int]]:
     """Stretches of about a million corners that cut no object in two."""
     start = 0
     while start < len(owners):
@@ -114,7 +114,7 @@ def _chunks(owners: Indices) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _rings(owners: Indices, pieces: Labels, following: Indices, points: Points) -> Iterator[Traced]:
+def _rings(owners: Labels, pieces: Labels, following: Indices, points: Points) -> Iterator[Traced]:
     """Walk all rings; the first corner of a piece, its topmost leftmost, lies on its outer ring."""
     step = following.tolist()
     walked = bytearray(len(step))
