@@ -13,7 +13,7 @@ import numpy as np
 from biounet.errors import DataError
 from biounet.images.outlines import Mask, Outline, kind_of
 
-_LARGEST_MASK = 1 << 31  # pixels
+_LARGEST_MASK = 1 << 28  # pixels
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 from biounet.errors import DataError
 from biounet.images.outlines import Floats, Outline, Place, kind_of
 
+_LARGEST = 1 << 30  # bytes of text
+
 
 def geojson_outlines(path: Path) -> list[Outline]:
     """Every Polygon and MultiPolygon of a ``.geojson`` or ``.geojson.gz``, in the file's order.
@@ -22,7 +24,7 @@ def geojson_outlines(path: Path) -> list[Outline]:
     the plane ``geometry.plane``. Points and lines enclose nothing and are left out. Raises `DataError` for
     other content.
     """
-    data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+    data = _decompressed(path) if path.suffix.lower() == ".gz" else path.read_bytes()
     try:
         return list(_outlines(_features(json.loads(data))))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
@@ -31,6 +33,14 @@ def geojson_outlines(path: Path) -> list[Outline]:
             f"{path}: not GeoJSON as QuPath writes it ({type(error).__name__}: {text}); export it again as a "
             "FeatureCollection"
         ) from error
+
+
+def _decompressed(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise DataError(f"{path}: holds more than {_LARGEST >> 20} MiB of text; split it")
+    return data
 
 
 def _features(content: Any) -> list[Any]:

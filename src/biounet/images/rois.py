@@ -17,7 +17,7 @@ from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from biounet.errors import DataError
 from biounet.images.outlines import Floats, Outline, Place, kind_of
 
-_LARGEST_ENTRY = 64 << 20  # bytes of one ROI in a zip
+_LARGEST_SET = 512 << 20  # bytes of all ROIs in a zip
 _POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 _NO_AREA = (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE, ROI_SUBTYPE.ARROW)
 _NUMBERING = re.compile(r"([\s_\-.#:]+\d+)+$")
@@ -35,7 +35,10 @@ def roi_outlines(path: Path) -> list[Outline]:
     """
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as file:
-            rois = [_entry(file, info) for info in file.infolist() if info.filename.lower().endswith(".roi")]
+            entries = [info for info in file.infolist() if info.filename.lower().endswith(".roi")]
+            if sum(info.file_size for info in entries) > _LARGEST_SET:
+                raise DataError(f"{path}: claims more than {_LARGEST_SET >> 20} MiB of ROIs; is it a ROI set?")
+            rois = [file.read(info) for info in entries]
     else:
         rois = [path.read_bytes()]
     if not rois:
@@ -59,7 +62,7 @@ def has_rois(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tif:
             return bool({"Overlays", "ROI"} & set(tif.imagej_metadata or {}))
-    except (OSError, ValueError, tifffile.TiffFileError):
+    except Exception:  # whatever tifffile raises on a damaged file: reading it as an image will say so
         return False
 
 
@@ -72,12 +75,6 @@ def roi_kind(name: str, group: int = 0) -> str:
     if not re.search(r"[^\W\d_]", plain) or _UUID.fullmatch(name):
         return f"group {group}" if group else ""
     return kind_of(plain)
-
-
-def _entry(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    if info.file_size > _LARGEST_ENTRY:
-        raise DataError(f"{file.filename}: {info.filename} claims {info.file_size} bytes, too many for a ROI")
-    return file.read(info)
 
 
 def _outlines(stored: list[bytes]) -> Iterator[Outline]:
