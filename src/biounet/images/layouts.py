@@ -20,7 +20,18 @@ from biounet.images.nnunet import nnunet
 from biounet.images.pages import resolve
 from biounet.images.pairing import LABEL_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
 
-__all__ = ["LAYOUTS", "Dataset", "Example", "Item", "Problem", "Source", "find_dataset", "label_stem", "load"]
+__all__ = [
+    "LAYOUTS",
+    "Dataset",
+    "Example",
+    "Item",
+    "Problem",
+    "Source",
+    "find_dataset",
+    "is_data_file",
+    "label_stem",
+    "load",
+]
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 _LABEL_FOLDERS = ("masks", "labels", "mask", "label", "rois", "roi", "annotations", "outlines", "geojson")
@@ -99,6 +110,11 @@ def _recognised(
             if found is not None:
                 return folder, layout.name, found
     raise _nothing(root)
+
+
+def is_data_file(path: str | Path) -> bool:
+    """Whether a file, by its name, can stand for a data set: an image, a CSV of pairs, or COCO."""
+    return bool(known_suffix(path)) or Path(path).suffix.lower() in (".csv", ".json")
 
 
 def _of_file(path: Path) -> tuple[Path, str, Found]:
