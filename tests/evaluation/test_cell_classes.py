@@ -37,7 +37,7 @@ def test_predicted_objects_without_class_are_in_no_class():
 
 
 def test_a_class_that_is_nowhere_has_no_score():
-    none = scores(found={i: "glia" for i in KINDS}, kinds={i: "glia" for i in KINDS})["neuron"]
+    none = scores(found=dict.fromkeys(KINDS, "glia"), kinds=dict.fromkeys(KINDS, "glia"))["neuron"]
     assert (none["seg"], none["pq"]) == (None, None)
     assert mean_class_pq({"neuron": none}) is None
 

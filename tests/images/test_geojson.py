@@ -56,7 +56,9 @@ def test_planes_of_a_stack(tmp_path):
 
 
 def test_points_and_lines_enclose_nothing(tmp_path):
-    assert read(tmp_path, [feature([1, 2], "Point"), feature(SQUARE, "LineString")]) == []
+    found = read(tmp_path, [feature([1, 2], "Point"), feature(SQUARE, "LineString"), feature([SQUARE])])
+    assert [outline.has_area for outline in found] == [False, False, True]
+    assert paint(found, (7, 10)).notes == ("2 lines, points or texts enclose nothing: left out",)
 
 
 def test_compressed(tmp_path):

@@ -283,3 +283,11 @@ def test_rgb_masks_by_the_colours_beside_them_or_given(tmp_path):
         load(find_dataset(tmp_path, colours=given[:1] + given[2:]))
     with pytest.raises(UsageError, match="write RRGGBB=name"):
         find_dataset(tmp_path, colours=["red=axon"])
+
+
+def test_label_images_go_before_outlines_and_it_is_said(tmp_path):
+    write(tmp_path, a=IMAGE, a_labels=CELLS)
+    roiwrite(tmp_path / "a.zip", rois()[:1], name=["1"])
+    dataset = find_dataset(tmp_path)
+    assert "label images are used, outlines are not (as a.zip)" in dataset.reasons
+    assert np.array_equal(load(dataset)[0].labels, CELLS)

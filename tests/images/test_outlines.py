@@ -72,7 +72,8 @@ def test_points_that_are_none_are_refused(bad):
 def test_the_later_outline_lies_on_top_and_classes_are_kept_by_id():
     found = paint([Outline((SQUARE,), "a"), Outline((SQUARE + 2,)), Outline((SQUARE + 9,), "b")], (8, 8))
     assert (found.labels[1, 1], found.labels[3, 3]) == (1, 2)
-    assert found.kinds == {1: "a", 3: "b"}  # the third lies outside
+    assert found.kinds == {1: "a"}
+    assert found.notes == ("1 of 3 objects have no pixel of their own (too small, outside, or under others)",)
     assert found.complete is None
 
 

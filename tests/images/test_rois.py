@@ -119,11 +119,15 @@ def test_a_composite_of_unknown_segments_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", [ROI_TYPE.LINE, ROI_TYPE.POLYLINE, ROI_TYPE.FREELINE, ROI_TYPE.POINT, ROI_TYPE.ANGLE])
 def test_what_encloses_nothing_is_left_out(tmp_path, kind):
-    assert len(masks(tmp_path, polygon(kind), polygon())) == 1
+    line, area = masks(tmp_path, polygon(kind), polygon())
+    assert (line.any(), area.any()) == (False, True)
+    assert paint(roi_outlines(tmp_path / "r.zip"), (20, 24)).notes == (
+        "1 lines, points or texts enclose nothing: left out",
+    )
 
 
 def test_texts_are_left_out(tmp_path):
-    assert masks(tmp_path, box(ROI_TYPE.RECT, subtype=ROI_SUBTYPE.TEXT)) == []
+    assert masks(tmp_path, box(ROI_TYPE.RECT, subtype=ROI_SUBTYPE.TEXT))[0].sum() == 0
 
 
 def test_positions_in_a_stack(tmp_path):

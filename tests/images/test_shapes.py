@@ -19,7 +19,8 @@ def read(tmp_path, text):
 
 def test_napari_counts_from_pixel_centres(tmp_path):
     box = [(0.5, 1.5), (0.5, 4.5), (3.5, 4.5), (3.5, 1.5)]
-    (outline,) = read(tmp_path, HEADER + rows(0, "rectangle", box) + rows(1, "path", box))
+    outline, line = read(tmp_path, HEADER + rows(0, "rectangle", box) + rows(1, "path", box))
+    assert not line.has_area
     mask = paint([outline], (6, 7)).labels
     assert mask[1:4, 2:5].sum() == mask.sum() == 9
 

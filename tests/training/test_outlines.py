@@ -36,6 +36,7 @@ def test_what_is_not_drawn_is_background(tmp_path):
     assert np.unique(data.examples[0].labels).tolist() == [0, 1]
     assert (data.meaning.task, data.meaning.pieces) == ("instances", False)
     assert "every object was drawn by itself: instances" in data.statements
+    assert "a pixel belongs to an outline if its centre lies inside; the later object lies on top" in data.statements
     assert data.statements[-1] == "what is not drawn is background; every image is annotated in full"
 
 

@@ -101,6 +101,7 @@ def _check_data(
             "channels": found.dataset.channels,
             "task": found.meaning.task,
             "classes": list(found.meaning.values),
+            "cell_classes": list(found.meaning.cell_classes),
             "reasons": list(found.reasons),
             "images": [
                 {

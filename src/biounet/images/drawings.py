@@ -66,7 +66,7 @@ def drawn_planes(source: Source, image: Header) -> list[int] | None:
     """
     if source.path.is_dir():
         return None
-    drawn = {outline.place.plane(image) for outline in _outlines(source)}
+    drawn = {outline.place.plane(image) for outline in _outlines(source) if outline.has_area}
     if None in drawn or image.plane_count(2) == 1:
         return None
     found = sorted(plane for plane in drawn if plane is not None)

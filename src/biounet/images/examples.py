@@ -107,13 +107,13 @@ class _Reader:
         parts = [self.images(source.path)[0][source.page or 0] for source in item.channels]
         image = match_channels(np.concatenate(parts), self.channels, item.image.path)
         found = self._painted(item)
-        labels, notes = found.labels, tuple[str, ...]()
+        labels, notes = found.labels, found.notes
         if item.ignore_value is not None:
             labels = np.where(labels == item.ignore_value, np.int32(-1), labels)
         markers = self._page(item.extras.markers)
         if markers is not None:
             labels, note = unknown_cells(labels, markers, self._page(item.extras.silver))
-            notes = (note,)
+            notes = (*notes, note)
         ignore, region = self._page(item.extras.ignore), self._page(item.extras.region)
         complete = found.complete if region is None else np.asarray(region != 0)
         labels = with_unknown(labels, ignore=ignore, region=region)

@@ -17,11 +17,11 @@ _LARGEST = 1 << 30  # bytes of text
 
 
 def geojson_outlines(path: Path) -> list[Outline]:
-    """Every Polygon and MultiPolygon of a ``.geojson`` or ``.geojson.gz``, in the file's order.
+    """Every object of a ``.geojson`` or ``.geojson.gz``, in the file's order.
 
     A collection, a list of features or one feature. Coordinates are pixel corners (x, y), as QuPath writes
     them; holes are holes. The class is ``properties.classification.name`` (or ``properties.classification``),
-    the plane ``geometry.plane``. Points and lines enclose nothing and are left out. Raises `DataError` for
+    the plane ``geometry.plane``. Points and lines have no rings. Raises `DataError` for
     other content.
     """
     data = _decompressed(path) if path.suffix.lower() == ".gz" else path.read_bytes()
@@ -56,8 +56,7 @@ def _outlines(features: list[Any]) -> Iterator[Outline]:
             coordinates = part.get("coordinates", [])
             polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(part["type"], [])
             rings = tuple(_ring(ring) for polygon in polygons for ring in polygon)
-            if rings:
-                yield Outline(rings, _kind(feature.get("properties") or {}), _place(part.get("plane") or {}))
+            yield Outline(rings, _kind(feature.get("properties") or {}), _place(part.get("plane") or {}))
 
 
 def _ring(points: Any) -> Floats:

@@ -11,7 +11,7 @@ from biounet.errors import DataError, UsageError
 from biounet.images.cell_tracking import cell_tracking
 from biounet.images.colours import FILE_NAME, parse_colours, read_colours
 from biounet.images.dataset import IGNORED, Colour, Dataset, Found, Item, Layout, Problem, Source, refuse
-from biounet.images.drawings import outline_suffix
+from biounet.images.drawings import outline_files, outline_suffix
 from biounet.images.drawn_layouts import masks_of_objects, outlines, rois_inside
 from biounet.images.examples import Example, load, read_all
 from biounet.images.formats import READERS, known_suffix, stem_name
@@ -237,7 +237,10 @@ def _suffixes(folder: Path) -> Found | None:
     images = [file for file in files if file not in labels]
     if not labels or not images:
         return None
-    return paired(images, labels)
+    found = paired(images, labels)
+    unused = [file.name for file in outline_files(folder)]
+    reasons = (f"label images are used, outlines are not (as {unused[0]})",) if unused else ()
+    return replace(found, reasons=(*found.reasons, *reasons))
 
 
 LAYOUTS: tuple[Layout, ...] = (

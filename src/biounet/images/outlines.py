@@ -49,8 +49,8 @@ class Outline:
 
     ``rings``: closed polygons, each (n, 2) float64 as (y, x), holes and separate parts in any order;
     ``united``: none of them is a hole, they may overlap. ``mask``: instead of rings, which pixels of the
-    plane it covers, (Y, X). ``kind``: name of its class, "" where it has none; "region", "ignore" and
-    "background" say what is known (see `paint`).
+    plane it covers, (Y, X). Neither: something drawn that encloses nothing, as a line. ``kind``: name of its
+    class, "" where it has none; "region", "ignore" and "background" say what is known (see `paint`).
     """
 
     rings: tuple[Floats, ...] = ()
@@ -59,6 +59,11 @@ class Outline:
     mask: Mask | None = None
     united: bool = False
 
+    @property
+    def has_area(self) -> bool:
+        """Whether it encloses anything."""
+        return bool(self.rings) or self.mask is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Painted:
@@ -66,11 +71,13 @@ class Painted:
 
     ``labels``: int32 (Y, X), ids from 1, 0 where nothing is drawn, -1 unknown. ``kinds``: name of the
     class by id, for those that have one. ``complete``: where undrawn is background under any rule, or None.
+    ``notes``: what was drawn in vain.
     """
 
     labels: Labels
     kinds: dict[int, str] = field(default_factory=dict)
     complete: Mask | None = None
+    notes: tuple[str, ...] = ()
 
 
 def fill(rings: Iterable[Floats], shape: Sequence[int]) -> tuple[Box, Mask]:
@@ -127,8 +134,11 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
     labels = np.zeros((int(shape[0]), int(shape[1])), np.int32)
     known: dict[str, Mask] = {}
     kinds: dict[int, str] = {}
-    number = 0
+    number = lines = 0
     for outline in outlines:
+        if not outline.has_area:
+            lines += 1
+            continue
         box, inside = _pixels(outline, labels.shape)
         if outline.kind in (REGION, IGNORE, BACKGROUND):
             known.setdefault(outline.kind, np.zeros(labels.shape, bool))[box] |= inside
@@ -138,12 +148,17 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
         labels[box][inside] = 0 if outline.kind == BACKGROUND else number
         if outline.kind and outline.kind != BACKGROUND:
             kinds[number] = outline.kind
+    seen = {int(i) for i in np.unique(labels) if i > 0}
+    notes: tuple[str, ...] = (f"{lines} lines, points or texts enclose nothing: left out",) if lines else ()
+    if hidden := number - len(seen):
+        notes += (f"{hidden} of {number} objects have no pixel of their own (too small, outside, or under others)",)
     complete = [known[kind] for kind in (REGION, BACKGROUND) if kind in known]
     if REGION in known:
         labels[~known[REGION]] = -1
     if IGNORE in known:
         labels[known[IGNORE]] = -1
-    return Painted(labels, kinds, np.logical_or.reduce(complete) if complete else None)
+    kinds = {i: kind for i, kind in kinds.items() if i in seen}
+    return Painted(labels, kinds, np.logical_or.reduce(complete) if complete else None, notes)
 
 
 def _pixels(outline: Outline, shape: tuple[int, ...]) -> tuple[Box, Mask]:

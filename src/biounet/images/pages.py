@@ -237,6 +237,8 @@ def _alpha(entry: _Opened) -> bool:
 def _notes(entries: Sequence[_Opened]) -> tuple[str, ...]:
     counts = Counter(note for entry in entries for header in entry.images for note in header.notes)
     notes = [f"{note} ({count} images)" for note, count in counts.items()]
+    if any(is_drawing(entry.item.labels) for entry in entries):
+        notes.append("a pixel belongs to an outline if its centre lies inside; the later object lies on top")
     for entry in entries:
         if entry.planes is not None and (empty := entry.images[0].plane_count(2) - len(entry.planes)):
             notes.append(f"{entry.item.name}: {empty} planes without any outline are not used")

@@ -26,10 +26,10 @@ _STEP = {0: 3, 1: 3, 2: 5, 3: 7, 4: 1}  # numbers of a path segment: move, line,
 
 
 def roi_outlines(path: Path) -> list[Outline]:
-    """Every ROI of a ``.zip`` or ``.roi`` that encloses area, in the file's order.
+    """Every ROI of a ``.zip`` or ``.roi``, in the file's order.
 
     Polygons, freehand, traced, ellipses, rectangles (rounded and rotated too), ovals and composites; lines,
-    points and texts are left out. The class is the ROI's name without a number at its end ("region-2",
+    points and texts have no rings. The class is the ROI's name without a number at its end ("region-2",
     "neuron_014"), or its group ("group 3"); names that ImageJ gives ("0123-0456") are none. Raises
     `DataError` where there is no ROI at all.
     """
@@ -80,9 +80,7 @@ def roi_kind(name: str, group: int = 0) -> str:
 def _outlines(stored: list[bytes]) -> Iterator[Outline]:
     for data in stored:
         roi = ImagejRoi.frombytes(data)
-        rings = _rings(roi)
-        if rings:
-            yield Outline(rings, roi_kind(roi.name, int(roi.group)), _place(roi))
+        yield Outline(_rings(roi), roi_kind(roi.name, int(roi.group)), _place(roi))
 
 
 def _place(roi: Any) -> Place:

@@ -22,7 +22,7 @@ def is_shapes_csv(path: Path) -> bool:
 
 
 def shapes_outlines(path: Path) -> list[Outline]:
-    """Polygons, rectangles and ellipses of a napari shapes CSV; lines and paths are left out.
+    """Polygons, rectangles and ellipses of a napari shapes CSV; lines and paths have no rings.
 
     Napari counts from pixel centres, so half a pixel is added. Of more than two axes the third last is z.
     Raises `DataError` for other content.
@@ -38,13 +38,14 @@ def shapes_outlines(path: Path) -> list[Outline]:
             for row in filter(None, rows):
                 types[int(float(row[0]))] = row[1]
                 corners.setdefault(int(float(row[0])), []).append([float(value) for value in row[3:]])
-        shapes = [(types[key], np.array(points)) for key, points in sorted(corners.items()) if types[key] in _CLOSED]
-        return [_outline(kind, points) for kind, points in shapes if len(points) > 2]
+        return [_outline(types[key], np.array(points)) for key, points in sorted(corners.items())]
     except (ValueError, IndexError, StopIteration, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV of napari shapes ({error}); save the layer again") from error
 
 
 def _outline(kind: str, points: Floats) -> Outline:
+    if kind not in _CLOSED or len(points) < 3:
+        return Outline()
     ring = points[:, -2:] + 0.5
     if kind == "ellipse":  # four corners of the box around it
         centre, first, second = ring[:4].mean(0), (ring[1] - ring[0]) / 2, (ring[2] - ring[1]) / 2
