@@ -171,8 +171,16 @@ def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Ma
 def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
     if meaning.class_count < 3:
         return ()
-    listed = zip(meaning.class_names, sampler.class_weights, strict=True)
-    return (f"weights of the classes: {', '.join(f'{name} {weight:.3g}' for name, weight in listed)}",)
+    counts = class_counts(
+        sampler.labels,
+        task=sampler.task,
+        classes=sampler.classes,
+        line_width=sampler.line_width,
+        classes_of=sampler.classes_of,
+    )
+    listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
+    said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
+    return (f"weights of the classes: {said}",)
 
 
 def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:
