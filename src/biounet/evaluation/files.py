@@ -161,7 +161,9 @@ def understand_truths(
             value_names=("background", *names),
         )
         return [replace(t, labels=class_image(t.labels, classes_of(t.labels, t.kinds, names))) for t in truths], meaning
-    return list(truths), infer_meaning([t.labels for t in truths], task=task, declared=declared, objects=drawn)
+    meaning = infer_meaning([t.labels for t in truths], task=task, declared=declared, objects=drawn)
+    names = cell_classes(truth.kinds for truth in truths) if meaning.task == "instances" else ()
+    return list(truths), replace(meaning, cell_classes=names)
 
 
 def _cell_names(pairs: Sequence[Pair]) -> list[str] | None:

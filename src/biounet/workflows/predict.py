@@ -154,16 +154,22 @@ def refuse_failed(results: Sequence[Done]) -> None:
 
 
 def select_channels(
-    plane: npt.NDArray[Any], model: Model, channels: Sequence[int | str] | None, image: Image
+    plane: npt.NDArray[Any],
+    model: Model,
+    channels: Sequence[int | str] | None,
+    path: Path,
+    *,
+    stated: Sequence[str] = (),
 ) -> npt.NDArray[Any]:
-    """The model's channels of one plane (C, *spatial) of ``image``; grey is repeated for a three-channel model.
+    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
 
+    ``stated``: names of its channels, where its file states them.
     Without ``channels`` a model that learnt channels by name takes those of the same names, where the file
     names its channels; one that learnt from chosen positions (not the first few) takes the same ones. Raises
     `DataError` that lists what the file has where one is missing or stands there twice.
     """
-    names, path = model.channels, image.source
-    stated = image.channel_names if len(image.channel_names) == len(plane) else ()
+    names = model.channels
+    stated = stated if len(stated) == len(plane) else ()
     by_position = all(name.isdecimal() for name in names)
     if channels is None and ((stated and not by_position) or (by_position and not _are_the_first(names))):
         channels = names
@@ -194,7 +200,10 @@ def _make_folder(out: Path) -> None:
 def _predict_file(model: Model, engine: Engine, path: Path, request: Request, done: Done, listen: Listener) -> None:
     image = read_image(path)
     check_finite(image, path)
-    items = [select_channels(plane, model, request.channels, image) for plane in planes(image, model.ndim)]
+    items = [
+        select_channels(plane, model, request.channels, path, stated=image.channel_names)
+        for plane in planes(image, model.ndim)
+    ]
     plan = plan_for(items[0].shape[1:], engine, tile=request.tile, memory=request.memory)
     done.plan = str(plan)
     done.shape = tuple(items[0].shape[1:]) if len(items) == 1 else (len(items), *items[0].shape[1:])
