@@ -19,7 +19,7 @@ MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(ROOT)], "biou
 # each room with the rooms it may import from, besides itself
 _PIXELS = {"errors", "geometry", "images"}
 _MODELS = {*_PIXELS, "labels", "evaluation", "networks", "model_file", "inference", "report"}
-_WORK = {*_MODELS, "settings", "samples", "training"}
+_WORK = {*_MODELS, "settings", "samples", "training", "exchange"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -28,6 +28,7 @@ ALLOWED = {
     "labels": _PIXELS,
     "samples": {*_PIXELS, "labels"},
     "evaluation": {*_PIXELS, "labels"},
+    "exchange": {*_PIXELS, "labels"},
     "networks": {"errors", "geometry"},
     "model_file": _PIXELS,
     "inference": {*_PIXELS, "labels", "networks", "model_file"},
@@ -42,7 +43,7 @@ ALLOWED = {
 
 NO_TORCH = ["geometry", "settings", "errors", "model_file", "api", "checks.data"]
 NO_TORCH += ["inference.tiling", "inference.predict", "inference.engines", "workflows.predict"]
-NO_TORCH_ROOMS = ["images", "labels", "evaluation", "samples", "cli"]
+NO_TORCH_ROOMS = ["images", "labels", "evaluation", "samples", "exchange", "cli"]
 
 
 def room_of(module):

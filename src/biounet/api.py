@@ -86,7 +86,9 @@ def evaluate(
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:
     """A `checks.model.ModelCheck` of a model file, or a `checks.data.DataCheck` of a data folder."""
-    if Path(path).is_dir():
+    from biounet.images.layouts import is_data_file
+
+    if Path(path).is_dir() or is_data_file(path):
         from biounet.checks.data import check_data
 
         return check_data(path)

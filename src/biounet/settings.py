@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from biounet.errors import UsageError
 
@@ -94,9 +94,16 @@ class DataSettings(_Section):
     ndim: Literal[2, 3] | None = None
     channels: tuple[int | str, ...] | None = None
     unlabelled: Literal["background", "unknown"] = "background"
+    object_classes: bool = True  # False: all objects are of one class, whatever their names
+    colours: tuple[str, ...] | None = None  # of RGB masks, as 000000=background,ff0000=nerve
     normalisation: Literal["image", "percentile", "dataset"] = "image"
     validation: str | None = None
     validation_share: float = Field(0.2, gt=0, lt=1)
+
+    @field_validator("colours", mode="before")
+    @classmethod
+    def _at_commas(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
 
 
 class Settings(_Section):

@@ -116,9 +116,11 @@ def test_images_of_different_channels(read, make_data):
     refused(read(folder), 3, "c: has 4 channels where the others have 1")
 
 
-def test_a_file_where_a_folder_is_needed(biounet, make_data, tmp_path):
+def test_an_image_without_annotation(biounet, make_data, tmp_path):
     image = make_data(a=(BLANK, MASK)) / "images" / "a.tif"
-    refused(biounet("train", image, "--out", tmp_path / "m", "--steps", 1), 3, "is a file; name its folder")
+    (image.parents[1] / "masks" / "a.tif").unlink()
+    outcome = biounet("train", image, "--out", tmp_path / "m", "--steps", 1)
+    refused(outcome, 3, "no annotation of this name beside or in it; name its folder")
 
 
 def test_everything_is_told_at_once(read, make_data):
@@ -159,8 +161,9 @@ def test_a_model_with_a_changed_byte(use, model, tmp_path, place):
     refused(use(path), 3, path, "changed", "take another copy or train again")
 
 
-def test_a_file_that_is_no_model(use, data):
-    path = data / "images" / "zelle 5.tif"
+def test_a_file_that_is_no_model(use, data, tmp_path):
+    path = tmp_path / "image.safetensors"
+    path.write_bytes((data / "images" / "zelle 5.tif").read_bytes())
     refused(use(path), 3, path, "not a biounet model")
 
 
@@ -219,8 +222,7 @@ def test_options_of_train(biounet, data, tmp_path, arguments, words):
         (["--tile", "-8"], ["--tile -8: must be at least 1 pixel"]),
         (["--save", "labels,masks"], ["--save 'labels,masks': choose from labels, probabilities, overlay"]),
         (["--save", ","], ["--save '': choose from"]),
-        (["--channels", "red"], ["--channels 'red': write indices from 0 with commas"]),
-        (["--channels", "-1"], ["--channels [-1]: write indices from 0"]),
+        (["--channels", "0,"], ["--channels ['0', '']: write names or positions from 0"]),
         (["--engine", "openvivo"], ["--engine 'openvivo' is not known; choose auto or torch"]),
         (["--precision", "int8"], ["--precision 'int8' is not known; choose fp32 or bf16"]),
         (["--device", "cuda:77"], ["--device 'cuda:77' is not present"]),
@@ -268,7 +270,9 @@ def test_inputs_that_are_not_there(biounet, model, tmp_path):
 def test_channels_that_the_image_has_not(biounet, model, data, tmp_path):
     image = data / "images" / "zelle 5.tif"
     done = biounet("predict", model, image, "--out", tmp_path, "--channels", "1")
-    refused(done, 3, image, "--channels [1], but the image has channels 0 to 0")
+    refused(done, 3, image, "--channels 1: not in", "which has channels 0 to 0, without names")
+    done = biounet("predict", model, image, "--out", tmp_path, "--channels", "red")
+    refused(done, 3, image, "--channels red: not in", "choose them with --channels")
     done = biounet("predict", model, image, "--out", tmp_path, "--channels", "0,0")
     refused(done, 3, image, "2 channels, the model takes 1")
 

@@ -240,3 +240,37 @@ def test_results_of_before_are_replaced_whole(biounet, model, image, tmp_path):
     for _ in range(2):
         assert biounet("predict", model, image, "--out", tmp_path).code == 0
     assert written(tmp_path) == ["run.json", "zelle 9_labels.tif", "zelle 9_overlay.png"]
+
+
+def write_channels(path, order):
+    """Channels told apart by their brightness, under their names."""
+    levels = {"DAPI": 30, "GFP": 120, "actin": 210}
+    stack = np.stack([np.full((40, 44), levels[name], np.uint8) for name in order])
+    stack[:, 8:20, 8:20] += 20
+    stack[0, 25:30, 25:30] += 5
+    tifffile.imwrite(path, stack, metadata={"axes": "CYX", "Channel": {"Name": list(order)}})
+
+
+def test_channels_are_taken_by_name(biounet, train_tiny, tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    mask = np.zeros((40, 44), np.uint16)
+    mask[8:20, 8:20], mask[25:30, 25:30] = 1, 2
+    for index in range(3):
+        write_channels(tmp_path / "data" / "images" / f"a{index}.ome.tif", ["DAPI", "GFP"])
+        tifffile.imwrite(tmp_path / "data" / "masks" / f"a{index}.tif", mask + 2 * index * (mask > 0))
+    out = tmp_path / "m.safetensors"
+    assert train_tiny(tmp_path / "data", out).code == 0
+    assert load_model(out).channels == ("DAPI", "GFP")
+    save = ("--save", "probabilities", "--device", "cpu")
+    orders = {"same": ["DAPI", "GFP"], "more": ["actin", "GFP", "DAPI"], "none": ["DAPI", "actin"]}
+    for name, order in orders.items():
+        write_channels(tmp_path / f"{name}.ome.tif", order)
+    assert biounet("predict", out, tmp_path / "same.ome.tif", "--out", tmp_path / "o", *save).code == 0
+    assert biounet("predict", out, tmp_path / "more.ome.tif", "--out", tmp_path / "o", *save).code == 0
+    done = biounet("predict", out, tmp_path / "none.ome.tif", "--out", tmp_path / "o", *save)
+    assert done.code == 3
+    assert "--channels GFP: not in" in done.complaint
+    assert "which has channels 0 'DAPI', 1 'actin'; the model takes DAPI, GFP" in done.complaint
+    chosen = ("--channels", "DAPI,1")
+    assert biounet("predict", out, tmp_path / "none.ome.tif", "--out", tmp_path / "o", *save, *chosen).code == 0

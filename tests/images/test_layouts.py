@@ -1,6 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 import tifffile
+from roifile import ImagejRoi, roiwrite
 
 from biounet.errors import DataError, UsageError
 from biounet.images.layouts import LAYOUTS, find_dataset, load
@@ -27,6 +30,49 @@ TREES = {
     "nnU-Net": {"imagesTr__a_0000": IMAGE, "labelsTr__a": CELLS},
     "Cell Tracking Challenge": {"01__t003": IMAGE, "01_GT__SEG__man_seg003": CELLS},
 }
+BOXES = [(3, 3, 9, 9), (12, 12, 22, 30)]  # of CELLS: top, left, bottom, right
+
+
+def corners(top, left, bottom, right):
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def write_pairs(root):
+    write(root, raw__a=IMAGE, drawn__other=CELLS)
+    (root / "pairs.csv").write_text("image,annotation\nraw/a.tif,drawn/other.tif\n")
+
+
+def write_coco(root):
+    write(root, images__a=IMAGE)
+    objects = [{"image_id": 4, "segmentation": [np.ravel(corners(*box)).tolist()]} for box in BOXES]
+    content = {"images": [{"id": 4, "file_name": "a.tif"}], "annotations": objects}
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
+def write_masks(root):
+    write(root, a__images__a=IMAGE, a__masks__m1=255 * (CELLS == 1), a__masks__m2=255 * (CELLS == 2))
+
+
+def rois():
+    return [ImagejRoi.frompoints(np.array(corners(*box)), name="") for box in BOXES]
+
+
+def write_outlines(root):
+    write(root, a=IMAGE)
+    roiwrite(root / "a_RoiSet.zip", rois(), name=["1", "2"])
+
+
+def write_rois_inside(root):
+    tifffile.imwrite(root / "a.tif", IMAGE, imagej=True, metadata={"Overlays": [roi.tobytes() for roi in rois()]})
+
+
+TREES |= {
+    "pairs": write_pairs,
+    "COCO": write_coco,
+    "masks of objects": write_masks,
+    "outlines": write_outlines,
+    "ROIs inside TIFFs": write_rois_inside,
+}
 NAMES = {
     "stacks": [f"train-volume[0{k}]" for k in range(5)],
     "suffixes": ["a", "b_img", "c"],
@@ -36,7 +82,8 @@ NAMES = {
 
 @pytest.mark.parametrize("tree", TREES)
 def test_every_layout_is_recognised_with_its_reason(tmp_path, tree):
-    dataset = find_dataset(write(tmp_path, **TREES[tree]))
+    TREES[tree](tmp_path) if callable(TREES[tree]) else write(tmp_path, **TREES[tree])
+    dataset = find_dataset(tmp_path)
     layout = tree.split(" called")[0].split(" in ")[0]
     assert dataset.layout == layout
     assert dataset.reasons[0] == f"layout: {layout}"
@@ -92,7 +139,7 @@ def test_folders_that_hold_nothing_to_pair(tmp_path):
     with pytest.raises(DataError, match="images/ and masks/ hold no image"):
         find_dataset(tmp_path)
     tifffile.imwrite(tmp_path / "x.tif", IMAGE)
-    with pytest.raises(DataError, match="is a file; name its folder"):
+    with pytest.raises(DataError, match="no annotation of this name beside or in it; name its folder"):
         find_dataset(tmp_path / "x.tif")
 
 
@@ -123,3 +170,124 @@ def test_skipping_does_not_hide_that_nothing_is_left(tmp_path):
 def test_outputs_of_other_programs_are_no_images(tmp_path):
     root = write(tmp_path, a=IMAGE, a_cp_masks=CELLS, a_flows=IMAGE, a_outlines=IMAGE)
     assert [item.image.path.name for item in find_dataset(root).items] == ["a.tif"]
+
+
+def test_one_image_or_a_pattern_of_them_stands_for_its_pairs(tmp_path):
+    write(tmp_path, a1=IMAGE, a1_masks=CELLS, a2=IMAGE, a2_masks=CELLS, b=IMAGE, b_masks=CELLS)
+    dataset = find_dataset(tmp_path / "a2.tif")
+    assert [item.name for item in dataset.items] == ["a2"]
+    assert "1 of 3 pairs, as named by a2.tif" in dataset.reasons
+    assert [item.name for item in find_dataset(tmp_path / "a?.tif").items] == ["a1", "a2"]
+    with pytest.raises(DataError, match=r"c\*\.tif: no file matches this pattern"):
+        find_dataset(tmp_path / "c*.tif")
+
+
+def test_one_image_of_a_folder_of_images(tmp_path):
+    write(tmp_path, images__a=IMAGE, images__b=IMAGE, masks__a=CELLS, masks__b=CELLS)
+    assert [item.name for item in find_dataset(tmp_path / "images" / "b.tif").items] == ["b"]
+
+
+def test_named_patterns(tmp_path):
+    write(tmp_path, raw__a1=IMAGE, raw__a2=IMAGE, raw__b1=IMAGE, drawn__a1=CELLS, drawn__a2=CELLS)
+    dataset = find_dataset(None, images=tmp_path / "raw" / "a*.tif", masks=tmp_path / "drawn" / "*.tif")
+    assert [item.name for item in dataset.items] == ["a1", "a2"]
+    with pytest.raises(DataError, match="no file of a known format matches"):
+        find_dataset(None, images=tmp_path / "raw" / "c*.tif", masks=tmp_path / "drawn" / "*.tif")
+
+
+def test_a_csv_of_pairs_by_name_without_a_header_and_with_faults(tmp_path):
+    write(tmp_path, raw__a=IMAGE, drawn__x=CELLS, drawn__where=CELLS > 0)
+    (tmp_path / "mine.csv").write_text("raw/a.tif,drawn/x.tif\n")
+    assert [item.name for item in find_dataset(tmp_path / "mine.csv").items] == ["a"]
+    (tmp_path / "mine.csv").write_text("Region,mask,image\ndrawn/where.tif,drawn/x.tif,raw/a.tif\n")
+    assert load(find_dataset(tmp_path / "mine.csv"))[0].annotated_share == (CELLS > 0).mean()
+    (tmp_path / "mine.csv").write_text("raw/a.tif,drawn/y.tif\nraw/a.tif\n")
+    with pytest.raises(DataError, match=r"y\.tif is not there.*a line needs an image and an annotation"):
+        find_dataset(tmp_path / "mine.csv")
+
+
+def test_two_coco_files_are_one_too_many(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "b.json").write_text((tmp_path / "annotations.json").read_text())
+    with pytest.raises(DataError, match=r"annotations\.json and b\.json are both COCO"):
+        find_dataset(tmp_path)
+    assert len(find_dataset(tmp_path / "b.json").items) == 1
+
+
+def test_an_image_that_coco_lists_and_nobody_has(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "images" / "a.tif").unlink()
+    with pytest.raises(DataError, match=r"a\.tif: is listed in annotations\.json and not there"):
+        find_dataset(tmp_path)
+
+
+def test_outlines_in_a_folder_of_their_own_and_the_only_ones(tmp_path):
+    write(tmp_path, images__a=IMAGE)
+    (tmp_path / "rois").mkdir()
+    roiwrite(tmp_path / "rois" / "a.zip", rois(), name=["1", "2"])
+    assert np.array_equal(load(find_dataset(tmp_path))[0].labels, CELLS)
+    other = tmp_path / "other"
+    write(other, cells=IMAGE)
+    roiwrite(other / "RoiSet.zip", rois(), name=["1", "2"])
+    dataset = find_dataset(other)
+    assert "cells.tif with RoiSet.zip, the only ones" in dataset.reasons
+    assert np.array_equal(load(dataset)[0].labels, CELLS)
+
+
+def test_a_mask_of_another_size_is_named(tmp_path):
+    write_masks(tmp_path)
+    tifffile.imwrite(tmp_path / "a" / "masks" / "m3.tif", CELLS[1:])
+    with pytest.raises(DataError, match="a mask of 31 x 40 pixels for an image of 32 x 40"):
+        load(find_dataset(tmp_path))
+
+
+def test_only_planes_with_outlines_of_a_stack_are_used(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([IMAGE] * 5), imagej=True, metadata={"axes": "ZYX"})
+    first, second = rois()
+    first.position, second.z_position = 2, 4
+    roiwrite(tmp_path / "a.zip", [first, second], name=["1", "2"])
+    dataset = find_dataset(tmp_path)
+    assert dataset.ndim == 2
+    assert [item.name for item in dataset.items] == ["a[01]", "a[03]"]
+    assert "a: 3 planes without any outline are not used" in dataset.reasons
+    one, other = load(dataset)
+    assert np.array_equal(one.labels > 0, CELLS == 1)
+    assert np.array_equal(other.labels > 0, CELLS == 2)
+    with pytest.raises(DataError, match="holds outlines of planes; a volume needs label images"):
+        find_dataset(tmp_path, ndim=3)
+    first.position = 6
+    roiwrite(tmp_path / "a.zip", [first], name=["1"], mode="w")
+    with pytest.raises(DataError, match="an outline lies on plane 6 of the stack, which has 5"):
+        find_dataset(tmp_path)
+
+
+def test_rgb_masks_by_the_colours_beside_them_or_given(tmp_path):
+    colours = np.zeros((32, 40, 3), np.uint8)
+    colours[CELLS == 1], colours[CELLS == 2] = (255, 0, 0), (0, 0, 255)
+    write(tmp_path, images__a=IMAGE)
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", colours, photometric="rgb")
+    with pytest.raises(DataError, match="channels that differ"):
+        load(find_dataset(tmp_path))
+    (tmp_path / "masks" / "colours.csv").write_text("000000,background\nff0000,axon\n#0000ff,myelin\n")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.task, dataset.values) == ("classes", (0, 1, 2))
+    assert dataset.value_names == ("background", "axon", "myelin")
+    assert "colours of the masks by colours.csv: background, axon, myelin" in dataset.reasons
+    assert np.array_equal(load(dataset)[0].labels, CELLS)
+    given = ["000000=background", "0000ff=axon", "ff0000=ignore"]
+    assert np.array_equal(
+        load(find_dataset(tmp_path, colours=given))[0].labels, np.select([CELLS == 1, CELLS == 2], [-1, 1])
+    )
+    with pytest.raises(DataError, match="180 pixels have colours that are not in the list, as 0000ff"):
+        load(find_dataset(tmp_path, colours=given[:1] + given[2:]))
+    with pytest.raises(UsageError, match="write RRGGBB=name"):
+        find_dataset(tmp_path, colours=["red=axon"])
+
+
+def test_label_images_go_before_outlines_and_it_is_said(tmp_path):
+    write(tmp_path, a=IMAGE, a_labels=CELLS)
+    roiwrite(tmp_path / "a.zip", rois()[:1], name=["1"])
+    dataset = find_dataset(tmp_path)
+    assert "label images are used, outlines are not (as a.zip)" in dataset.reasons
+    assert np.array_equal(load(dataset)[0].labels, CELLS)

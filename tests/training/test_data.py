@@ -77,7 +77,7 @@ def test_unlabelled_unknown_makes_what_is_not_drawn_unknown():
     data = read_training_data(pairs, DEFAULT)
     assert data.statements[-1].startswith("what is not drawn is background, except where the annotation is marked")
     share = float((pairs[0][1] >= 0).mean())
-    assert data.statements[-1].endswith(f"annotated shares: array 0 {share:.0%}")
+    assert data.statements[-1].endswith(f"annotated shares: array 0 {share:.0%}; the other 4 in full")
 
 
 def test_in_classes_unlabelled_unknown_makes_value_zero_unknown():
@@ -189,7 +189,7 @@ def test_channels_are_chosen_by_index_and_said():
 
 @pytest.mark.parametrize("channels", [(3,), (-1,), ("DAPI",), ()])
 def test_channels_that_are_not_there_are_refused(channels):
-    with pytest.raises(UsageError, match="has channels 0 to 2; name them by these numbers"):
+    with pytest.raises(UsageError, match="which has channels 0 to 2, without names|names none"):
         read_training_data(many(channels=3), DataSettings(channels=channels))
 
 
@@ -209,3 +209,33 @@ def test_inside_a_marked_region_what_is_not_drawn_is_background(tmp_path):
     assert (marked.labels[:, 12:] == -1).all()
     assert set(np.unique(marked.labels[:, :12])) == {0, 1}
     assert not (other.labels == 0).any()
+
+
+def write_named(folder, orders):
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for index, ((image, labels), order) in enumerate(zip(many(len(orders)), orders, strict=True)):
+        values = {"DAPI": image, "GFP": image + 1, "actin": image + 2}
+        stack, metadata = np.stack([values[name] for name in order]), {"axes": "CYX", "Channel": {"Name": list(order)}}
+        tifffile.imwrite(folder / "images" / f"a{index}.ome.tif", stack, metadata=metadata)
+        tifffile.imwrite(folder / "masks" / f"a{index}.tif", labels.astype(np.uint16))
+    return folder
+
+
+def test_channels_are_matched_by_name_whatever_their_order_in_the_file(tmp_path):
+    folder = write_named(tmp_path, [("DAPI", "GFP", "actin"), ("actin", "DAPI", "GFP"), ("GFP", "DAPI", "actin")])
+    data = read_training_data(folder, DEFAULT)
+    assert data.channel_names == ("DAPI", "GFP", "actin")
+    assert "channels DAPI, GFP, actin, as the files name them" in data.statements
+    assert all(np.array_equal(e.image, data.examples[0].image) for e in data.examples)
+    chosen = read_training_data(folder, DataSettings(channels=("gfp", 0)))
+    assert chosen.channel_names == ("GFP", "DAPI")
+    assert np.array_equal(chosen.examples[2].image, data.examples[0].image[[1, 0]])
+    with pytest.raises(UsageError, match=r"--channels RFP: not in a0, which has channels 0 'DAPI', 1 'GFP', 2 'actin'"):
+        read_training_data(folder, DataSettings(channels=("RFP",)))
+
+
+def test_files_that_name_other_channels_are_taken_by_position(tmp_path):
+    folder = write_named(tmp_path, [("DAPI", "GFP"), ("DAPI", "actin")])
+    data = read_training_data(folder, DEFAULT)
+    assert data.channel_names == ("0", "1")

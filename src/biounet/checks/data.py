@@ -11,7 +11,8 @@ from biounet.images.dataset import Dataset
 from biounet.images.examples import Example, load
 from biounet.images.layouts import find_dataset
 from biounet.labels.components import components
-from biounet.labels.meaning import Meaning, infer_meaning
+from biounet.labels.meaning import Meaning
+from biounet.labels.understanding import understand
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ def check_data(
 ) -> DataCheck:
     """Find, read and understand a data folder as training would; raises `DataError` as training would."""
     dataset = find_dataset(path, images=images, masks=masks, ndim=ndim)
-    examples = tuple(load(dataset))
-    meaning = infer_meaning([e.labels for e in examples], task=task or dataset.task, declared=dataset.values)
-    return DataCheck(dataset, examples, meaning, tuple(_objects(e, meaning) for e in examples))
+    examples, meaning = understand(load(dataset), dataset, task=task)
+    return DataCheck(dataset, tuple(examples), meaning, tuple(_objects(e, meaning) for e in examples))
 
 
 def _objects(example: Example, meaning: Meaning) -> int:

@@ -24,8 +24,10 @@ def check(
     verbose: options.Verbose = 0,
 ) -> None:
     """Describe a data folder, or prove that a model still computes the same."""
+    from biounet.images.layouts import is_data_file
+
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    if path.is_file():
+    if path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
         _check_data(path, images, masks, task, ndim, console)
@@ -99,6 +101,7 @@ def _check_data(
             "channels": found.dataset.channels,
             "task": found.meaning.task,
             "classes": list(found.meaning.values),
+            "cell_classes": list(found.meaning.cell_classes),
             "reasons": list(found.reasons),
             "images": [
                 {

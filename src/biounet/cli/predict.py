@@ -20,7 +20,9 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model file, as model.safetensors.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or patterns.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    save: Annotated[str, typer.Option(help="labels, probabilities, overlay; with commas.")] = "labels,overlay",
+    save: Annotated[
+        str, typer.Option(help="Of labels, probabilities, overlay, rois, geojson, geojson.gz, table, ctc; with commas.")
+    ] = "labels,overlay",
     tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
     memory: Annotated[str | None, typer.Option(help="Limit for tiles, as 2GB.")] = None,
     engine: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
@@ -43,7 +45,7 @@ def predict(
         save=tuple(part.strip() for part in save.split(",") if part.strip()),
         tile=tile,
         memory=None if memory is None else parse_bytes(memory, "--memory"),
-        channels=None if channels is None else _indices(channels),
+        channels=None if channels is None else tuple(channels.split(",")),
     )
     paths = find_inputs(inputs)
     loaded = load_model(model)
@@ -101,12 +103,3 @@ def _outcome(error: str, objects: int | None) -> str:
     if error:
         return "failed"
     return "" if objects is None else str(objects)
-
-
-def _indices(text: str) -> tuple[int, ...]:
-    from biounet.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--channels {text!r}: write indices from 0 with commas, as 0,2") from None

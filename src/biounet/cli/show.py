@@ -41,7 +41,8 @@ def show(
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     values = {"data.task": task, "data.ndim": ndim, "data.unlabelled": unlabelled}
     settings = read_settings(preset, file=config, overrides=set_ or (), values=values)
-    dataset = find_dataset(data, images=images, masks=masks, ndim=ndim, skip_bad=skip_bad)
+    colours = settings.data.colours
+    dataset = find_dataset(data, images=images, masks=masks, ndim=ndim, colours=colours, skip_bad=skip_bad)
 
     from biounet.workflows.show import show_samples
 

@@ -15,7 +15,10 @@ from biounet.errors import UsageError
 def train(
     out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
     data: Annotated[
-        Path | None, typer.Argument(help="Folder with images and annotations, as it is; or --images and --masks.")
+        Path | None,
+        typer.Argument(
+            help="Folder with images and annotations, as it is, or a file or pattern; or --images and --masks."
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
@@ -61,7 +64,8 @@ def train(
         "data.validation": validation,
     }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=given)
-    dataset = find_dataset(data, images=images, masks=masks, ndim=settings.data.ndim, skip_bad=skip_bad)
+    known = settings.data
+    dataset = find_dataset(data, images=images, masks=masks, ndim=known.ndim, colours=known.colours, skip_bad=skip_bad)
     _run(
         console,
         dataset,

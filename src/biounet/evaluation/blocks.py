@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
+from biounet.evaluation.cell_classes import Kinds
 from biounet.evaluation.overlap import Labels, check_pair
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 
@@ -55,6 +56,7 @@ def block_scores(
     probabilities: npt.NDArray[np.floating[Any]] | None = None,
     classes: Sequence[str] | None = None,
     warping: bool = True,
+    kinds: tuple[Kinds, Kinds] | None = None,
 ) -> list[Scores]:
     """`evaluate_pair` on each of at least ``count`` blocks of a pair; arguments as there.
 
@@ -69,6 +71,7 @@ def block_scores(
             probabilities=None if probabilities is None else probabilities[_last_axes(block)],
             classes=classes,
             warping=warping,
+            kinds=kinds,
         )
         for block in cut(true.shape, count)
     ]

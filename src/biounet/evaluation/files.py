@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from biounet.evaluation.blocks import block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
-from biounet.images.annotation import load_labels
+from biounet.images.annotation import load_labels, object_kinds
+from biounet.images.drawings import is_drawing
 from biounet.images.examples import load
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.images.selection import select
+from biounet.labels.kinds import cell_classes, class_image, classes_of
 from biounet.labels.meaning import Meaning, encode, infer_meaning
 
 Labels = npt.NDArray[np.int32]
@@ -32,22 +35,31 @@ _NO_LABELS = ("_probabilities", "_overlay", "_classes")
 
 @dataclass(frozen=True)
 class Truth:
-    """One annotated image: NAME and page (None for a file of one) find its prediction."""
+    """One annotated image: NAME and page (None for a file of one) find its prediction.
+
+    ``kinds``: class of each object by id, where it has one. ``drawn``: labels are ids, each object of its own.
+    """
 
     name: str
     stem: str
     page: int | None
     labels: Labels
+    kinds: Mapping[int, str] = field(default_factory=dict)
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction beside its truth. ``probabilities``: (C, *spatial), where a file of them lies beside."""
+    """A prediction beside its truth. ``probabilities``: (C, *spatial), where a file of them lies beside.
+
+    ``kinds``: class of each object by id, of prediction and truth; None where either has no classes.
+    """
 
     name: str
     predicted: Labels
     true: Labels
     probabilities: npt.NDArray[np.float32] | None
+    kinds: tuple[Mapping[int, str], Mapping[int, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,12 @@ def evaluate_files(
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
     truths, declared, asked, statements = read_truth(Path(true))
-    meaning = infer_meaning([t.labels for t in truths], task=task or asked, declared=declared)
+    truths, meaning = understand_truths(truths, declared, task or asked)
     if only is not None:
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
     pairs = find_pairs(Path(predicted), truths, meaning)
-    names = [str(v) for v in meaning.values] or None
+    names = list(meaning.class_names) if meaning.task == "classes" else _cell_names(pairs)
     scores: list[tuple[str, Scores]] = []
     blocks: list[Scores] = []
     for pair in pairs:
@@ -91,6 +103,7 @@ def evaluate_files(
             probabilities=pair.probabilities,
             classes=names,
             warping=warping,
+            kinds=pair.kinds,
         )
         scores.append((pair.name, found))
         if len(pairs) < FEWEST_VALUES:
@@ -102,6 +115,7 @@ def evaluate_files(
                 probabilities=pair.probabilities,
                 classes=names,
                 warping=warping,
+                kinds=pair.kinds,
             )
     result = summarise(scores, np.random.default_rng(seed), blocks=blocks)
     statements.append(meaning.reason)
@@ -120,10 +134,57 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
         return truths, (), None, [f"{len(files)} label files in {path}"]
     dataset = find_dataset(path)
     truths = [
-        Truth(item.name, stem_name(item.image.path), item.image.page, example.labels)
+        Truth(
+            item.name,
+            stem_name(item.image.path),
+            item.image.page,
+            example.labels,
+            example.kinds,
+            drawn=is_drawing(item.labels) or item.extras.classes is not None,
+        )
         for item, example in zip(dataset.items, load(dataset), strict=True)
     ]
     return truths, dataset.values, dataset.task, list(dataset.reasons)
+
+
+def understand_truths(
+    truths: Sequence[Truth], declared: Sequence[int], task: Task | None
+) -> tuple[list[Truth], Meaning]:
+    """What the annotation means, and the truths with it; see `labels.understanding.understand`."""
+    drawn = any(truth.drawn for truth in truths)
+    if drawn and task == "classes":
+        names = cell_classes(truth.kinds for truth in truths)
+        meaning = Meaning(
+            "classes",
+            tuple(range(len(names) + 1)),
+            "drawn objects as classes of pixels, as asked for",
+            value_names=("background", *names),
+        )
+        return [replace(t, labels=class_image(t.labels, classes_of(t.labels, t.kinds, names))) for t in truths], meaning
+    meaning = infer_meaning([t.labels for t in truths], task=task, declared=declared, objects=drawn)
+    names = cell_classes(truth.kinds for truth in truths) if meaning.task == "instances" else ()
+    return list(truths), replace(meaning, cell_classes=names)
+
+
+def _cell_names(pairs: Sequence[Pair]) -> list[str] | None:
+    names = cell_classes(kinds for pair in pairs for kinds in pair.kinds or ())
+    return list(names) or None
+
+
+def _predicted_kinds(file: Path, predicted: Labels, page: int) -> dict[int, str] | None:
+    """Classes of the predicted objects from ``NAME_classes.tif``, by the names in ``run.json`` where it is there."""
+    beside = file.with_name(f"{label_stem(file)}_classes.tif")
+    if not beside.exists():
+        return None
+    classes = load_labels(beside, ndim=predicted.ndim)
+    if page >= len(classes) or classes[page].shape != predicted.shape:
+        raise DataError(f"{beside}: does not have the shape of {file.name}; predict again")
+    kinds = object_kinds(predicted, classes[page])
+    try:
+        names = [str(name) for name in json.loads((file.parent / "run.json").read_text(encoding="utf-8"))["classes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return kinds
+    return {i: names[int(kind)] if int(kind) < len(names) else kind for i, kind in kinds.items()}
 
 
 def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> list[Pair]:
@@ -158,7 +219,9 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
     if meaning.task == "classes" and predicted.max(initial=0) >= len(meaning.values):
         predicted = _encoded(predicted, meaning, file)
     probabilities = _probabilities(file, page, (len(found), *truth.labels.shape))
-    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities)
+    found_kinds = _predicted_kinds(file, predicted, page) if meaning.task == "instances" and truth.kinds else None
+    kinds = None if found_kinds is None else (found_kinds, truth.kinds)
+    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds)
 
 
 def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:

@@ -6,7 +6,7 @@ What they mean for the two kinds of labels:
 |---|---|---|
 | pixel_error | foreground against background | wrong class |
 | dice, iou | foreground against background | mean over the classes above 0 that occur |
-| classes | absent | dice and iou of each class, the background too |
+| classes | seg, pq, ap, f1 and counts of each class of objects, where they have classes | dice and iou of each class, the background too |
 | rand_error, v_rand, v_info, seg, det, pq, pq_by_iou, ap, f1, errors, objects | the ids as given | the face-connected components of all classes above 0 together |
 | warping_error | foreground, touching ids parted by a line | all classes above 0 together |
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from biounet.errors import DataError, UsageError
 from biounet.evaluation import object_errors, objects, pixels, rand
 from biounet.evaluation.boundaries import warping_error
+from biounet.evaluation.cell_classes import Kinds, cell_class_scores
 from biounet.evaluation.overlap import Labels, Overlap, check_pair, known_part, overlap
 from biounet.labels.components import components
 
@@ -41,6 +42,7 @@ def evaluate_pair(
     probabilities: npt.NDArray[np.floating[Any]] | None = None,
     classes: Sequence[str] | None = None,
     warping: bool = True,
+    kinds: tuple[Kinds, Kinds] | None = None,
 ) -> Scores:
     """All scores of one predicted label image against the truth (see the module's text).
 
@@ -48,7 +50,8 @@ def evaluate_pair(
     classes (task "classes"), -1 in the truth: unknown. ``probabilities``: (C,)(Z)YX, 0 to 1, of all
     classes with the background first, or of the inside alone; `rand_error` then takes the best of nine
     thresholds instead of the labels. ``classes``: names of the class ids 0, 1, ... ``warping``: whether
-    to compute `warping_error`, the one slow score.
+    to compute `warping_error`, the one slow score. ``kinds``: of instances, the name of the class of each
+    object by id, of the prediction and of the truth; ``classes`` are then the names to score.
 
     Values are float, int, dict or None (undefined), ready for JSON. Besides the scores, ``objects``
     counts the ``true`` and ``predicted`` objects. Raises `DataError` for arrays that do not fit, and
@@ -59,6 +62,8 @@ def evaluate_pair(
     cells, truth = segments_of(predicted, task), segments_of(true, task)
     table = overlap(cells, truth)
     scores = _class_scores(predicted, true, classes) if task == "classes" else _foreground_scores(table)
+    if task == "instances" and kinds is not None:
+        scores["classes"] = cell_class_scores(predicted, true, kinds, classes or ())
     scores |= _partition_scores(cells, truth, probabilities)
     if warping:
         scores["warping_error"] = warping_error(cells, truth)

@@ -16,6 +16,10 @@ Path = tuple[str, ...]
 _COUNTS = frozenset({"errors", "objects"})
 
 
+def _is_count(path: Path) -> bool:
+    return path[0] in _COUNTS or (path[0] == "classes" and len(path) > 2 and path[2] in _COUNTS)
+
+
 def summarise(
     per_image: Sequence[tuple[str, Scores]],
     rng: np.random.Generator,
@@ -49,10 +53,10 @@ def summarise(
         "interval_over": "blocks" if over_blocks else "images",
     }
     for path, values in columns.items():
-        bounds = (0.0, np.inf) if path[0] in _COUNTS else (0.0, 1.0)
+        bounds = (0.0, np.inf) if _is_count(path) else (0.0, 1.0)
         over = mean_with_interval(values, rng, bounds=bounds)
         interval = over
-        if over_blocks and path[0] not in _COUNTS:
+        if over_blocks and not _is_count(path):
             interval = mean_with_interval(of_blocks.get(path, []), rng, bounds=bounds)
         _put(result["mean"], path, over.mean)
         _put(result["interval"], path, _ends(interval, over.mean, bounds))

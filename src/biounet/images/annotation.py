@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError
+from biounet.images.colours import by_colour
+from biounet.images.dataset import Colour
 from biounet.images.formats import known_suffix, read_image
 from biounet.images.image import Array, Image, planes
 
@@ -17,20 +21,51 @@ _LARGEST = np.iinfo(np.int32).max
 Labels = npt.NDArray[np.int32]
 
 
-def load_labels(path: str | Path, *, ndim: int | None = None) -> list[Labels]:
+def load_labels(path: str | Path, *, ndim: int | None = None, colours: Sequence[Colour] = ()) -> list[Labels]:
     """Every label image in a file, int32 (Z)YX, ids as they stand, -1 for unknown.
 
     ``ndim`` None: volumes where the file states a z axis, else separate pages. Floating point ids
     (ImageJ's 32 bit) are taken where they are whole numbers; indices of palette images are the ids.
+    ``colours``: what the colours of RGB and palette images mean (see `colours.by_colour`).
+
     Raises `DataError` for JPEG (it changes values), colours, fractions, ids below -1 or above 2^31 - 1.
     """
     path = Path(path)
     if known_suffix(path) in (".jpg", ".jpeg"):
         raise DataError(f"{path}: labels in a JPEG are no longer exact; save them as TIFF or PNG")
     image = read_image(path)
-    indices = Image(image.array, image.axes, None, path, alpha=image.alpha)
+    palette = image.palette if colours else None
+    indices = Image(image.array, image.axes, None, path, alpha=image.alpha, palette=palette)
     found = planes(indices, ndim or (3 if "Z" in image.axes else 2))
-    return [as_labels(_one_channel(plane, path), path) for plane in found]
+    return [
+        by_colour(plane, colours, path) if colours and len(plane) == 3 else as_labels(_one_channel(plane, path), path)
+        for plane in found
+    ]
+
+
+def object_kinds(labels: Labels, classes: Labels) -> dict[int, str]:
+    """The class of every object by its id, as text: the most frequent value above 0 on its pixels.
+
+    ``labels``: ids, ``classes``: class values, arrays of one shape. Objects without a value have no entry.
+    """
+    drawn = (labels > 0) & (classes > 0)
+    pairs, counts = np.unique(np.stack([labels[drawn], classes[drawn]]), axis=1, return_counts=True)
+    order = np.argsort(counts, kind="stable")  # the most frequent comes last and stays
+    return {int(pairs[0, k]): str(int(pairs[1, k])) for k in order}
+
+
+def read_kinds(path: Path) -> dict[int, str]:
+    """The class of every object by its id, from a CSV with the columns ``id`` and ``class``.
+
+    Raises `DataError` where these are missing or an id is no number. Empty classes are none.
+    """
+    try:
+        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        if not {"id", "class"} <= set(rows.fieldnames or ()):
+            raise KeyError("id", "class")
+        return {int(row["id"]): row["class"].strip() for row in rows if row["class"] and row["class"].strip()}
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a list of classes ({error!r}); its columns must be id and class") from error
 
 
 def as_labels(array: Array, source: str | Path) -> Labels:

@@ -9,13 +9,19 @@ from typing import Literal
 
 from biounet.errors import DataError
 
+IGNORED = "ignore"  # the name of a colour whose pixels are unknown
+
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or one of the items that `images.image.planes` makes of it (``page``, from 0)."""
+    """A file, or one of the items that `images.image.planes` makes of it (``page``, from 0).
+
+    ``entry``: of an annotation file, which of its images is meant, or that ROIs inside a TIFF are.
+    """
 
     path: Path
     page: int | None = None
+    entry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,15 +36,16 @@ class Extras:
     region: Source | None = None
     markers: Source | None = None
     silver: Source | None = None
+    classes: Source | None = None
 
     def sources(self) -> tuple[Source, ...]:
-        """Those that are there."""
-        found = (self.ignore, self.region, self.markers, self.silver)
-        return tuple(source for source in found if source is not None)
+        """Those images that are there."""
+        found = (self.ignore, self.region, self.markers, self.silver, self.classes)
+        return tuple(source for source in found if source is not None and source.path.suffix.lower() != ".csv")
 
     def at(self, page: int) -> Extras:
         """The same files at one page."""
-        files = (self.ignore, self.region, self.markers, self.silver)
+        files = (self.ignore, self.region, self.markers, self.silver, self.classes)
         return Extras(*(source and replace(source, page=page) for source in files))
 
 
@@ -62,6 +69,14 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Colour:
+    """What a colour of RGB masks means."""
+
+    rgb: tuple[int, int, int]
+    name: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """Why one image, by name, cannot be used."""
 
@@ -75,7 +90,7 @@ class Found:
 
     ``pages``: what pages without axes are in this layout; None leaves it to the labels.
     ``sequence``: items follow each other (frames, slices). ``task`` and ``values``: what the layout
-    itself says about the labels.
+    itself says about the labels. ``colours``: a file that says what the colours of masks mean.
     """
 
     items: tuple[Item, ...]
@@ -85,6 +100,7 @@ class Found:
     sequence: bool = False
     task: Literal["instances", "classes"] | None = None
     values: tuple[int, ...] = ()
+    colours: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,12 @@ class Dataset:
     is_sequence: bool = False
     task: Literal["instances", "classes"] | None = None
     values: tuple[int, ...] = ()
+    colours: tuple[Colour, ...] = ()
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of ``values``, () where they have none."""
+        return tuple(dict.fromkeys(colour.name for colour in self.colours if colour.name != IGNORED))
 
 
 def refuse(root: Path, problems: tuple[Problem, ...] | list[Problem], total: int) -> DataError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError
-from biounet.images.annotation import load_labels, with_unknown
+from biounet.images.annotation import load_labels, object_kinds, read_kinds, with_unknown
 from biounet.images.arrays import MissingPackageError
 from biounet.images.cell_tracking import unknown_cells
 from biounet.images.dataset import Dataset, Item, Problem, Source, refuse
-from biounet.images.formats import read_image
+from biounet.images.drawings import is_drawing, painted
+from biounet.images.formats import read_header, read_image
 from biounet.images.image import Array, check_finite, match_channels, planes
+from biounet.images.outlines import Painted
 
 _KEPT = 8  # files in memory while their pages are handed out
 
@@ -30,7 +32,9 @@ class Example:
 
     ``image``: (C, *spatial) in its stored dtype. ``labels``: int32 (*spatial), as annotated: 0
     background, -1 unknown. ``pixel_size_um`` per spatial axis, None where not stated. ``notes``: what
-    was inferred for this image.
+    was inferred for this image. ``kinds``: name of the class of each object by id, for those that have
+    one. ``complete``: where undrawn pixels are background under any rule, or None. ``channel_names``: as
+    the file states them, () where it does not.
     """
 
     name: str
@@ -38,6 +42,9 @@ class Example:
     labels: Labels
     pixel_size_um: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    kinds: Mapping[int, str] = field(default_factory=dict)
+    complete: npt.NDArray[np.bool_] | None = None
+    channel_names: tuple[str, ...] = ()
 
     @property
     def annotated_share(self) -> float:
@@ -90,31 +97,47 @@ class _Reader:
 
     def __init__(self, dataset: Dataset) -> None:
         self.ndim, self.channels = dataset.ndim, dataset.channels
-        self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None]]
+        self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None, tuple[str, ...]]]
         self.images = lru_cache(_KEPT)(self._read_image)
         self.labels: Callable[[Path], list[Labels]]
-        self.labels = lru_cache(_KEPT)(lambda path: load_labels(path, ndim=self.ndim))
+        self.labels = lru_cache(_KEPT)(lambda path: load_labels(path, ndim=self.ndim, colours=dataset.colours))
 
     def example(self, item: Item) -> Example:
         """The item in memory; raises `DataError` for content that cannot be used."""
         parts = [self.images(source.path)[0][source.page or 0] for source in item.channels]
         image = match_channels(np.concatenate(parts), self.channels, item.image.path)
-        labels = self.labels(item.labels.path)[item.labels.page or 0]
+        found = self._painted(item)
+        labels, notes = found.labels, found.notes
         if item.ignore_value is not None:
             labels = np.where(labels == item.ignore_value, np.int32(-1), labels)
-        notes: tuple[str, ...] = ()
         markers = self._page(item.extras.markers)
         if markers is not None:
             labels, note = unknown_cells(labels, markers, self._page(item.extras.silver))
-            notes = (note,)
+            notes = (*notes, note)
         ignore, region = self._page(item.extras.ignore), self._page(item.extras.region)
+        complete = found.complete if region is None else np.asarray(region != 0)
         labels = with_unknown(labels, ignore=ignore, region=region)
-        return Example(item.name, image, labels, self.images(item.image.path)[1], notes)
+        _, size, names = self.images(item.image.path)
+        names = names if len(names) == len(image) and len(item.channels) == 1 else ()
+        return Example(item.name, image, labels, size, notes, self._kinds(item, found), complete, names)
+
+    def _painted(self, item: Item) -> Painted:
+        if is_drawing(item.labels):
+            return painted(item.labels, read_header(item.image.path))
+        return Painted(self.labels(item.labels.path)[item.labels.page or 0])
+
+    def _kinds(self, item: Item, found: Painted) -> Mapping[int, str]:
+        source = item.extras.classes
+        if source is None:
+            return found.kinds
+        if source.path.suffix.lower() == ".csv":
+            return read_kinds(source.path)
+        return object_kinds(found.labels, self.labels(source.path)[source.page or 0])
 
     def _page(self, source: Source | None) -> Labels | None:
         return None if source is None else self.labels(source.path)[source.page or 0]
 
-    def _read_image(self, path: Path) -> tuple[list[Array], tuple[float, ...] | None]:
+    def _read_image(self, path: Path) -> tuple[list[Array], tuple[float, ...] | None, tuple[str, ...]]:
         image = read_image(path)
         check_finite(image, path)
-        return planes(image, self.ndim), image.pixel_size(self.ndim)
+        return planes(image, self.ndim), image.pixel_size(self.ndim), image.channel_names

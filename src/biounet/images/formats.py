@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> Image:
     """
     path = Path(path)
     header = read_header(path)
-    with _reading(path):
+    with reading(path):
         array = _native(header.read())
     if array.shape != header.shape:
         raise DataError(f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged")
@@ -52,6 +52,7 @@ def read_image(path: str | Path) -> Image:
         alpha=header.alpha,
         palette=header.palette,
         notes=header.notes,
+        channel_names=header.channel_names,
     )
 
 
@@ -65,7 +66,7 @@ def read_header(path: str | Path) -> Header:
     reader = READERS.get(known_suffix(path))
     if reader is None:
         raise DataError(f"{path}: not an image format known here; known are {', '.join(READERS)}: convert it")
-    with _reading(path):
+    with reading(path):
         if path.is_dir():
             raise DataError(f"{path}: is a folder, an image file is needed; name a file in it")
         if path.stat().st_size == 0:
@@ -92,7 +93,7 @@ def stem_name(path: str | Path) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn whatever a format's library raises on a bad file into one `DataError` of one line."""
     try:
         yield

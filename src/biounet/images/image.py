@@ -29,7 +29,8 @@ class Header:
     ``pixel_size_um``: for the spatial axes in the order (Z)YX, or None when the file does not say.
     ``capacity``: the most bytes of pixels that a file of this size and compression can hold.
     ``read``: returns the array. ``alpha``: the last channel is transparency. ``palette``: (n, 3) uint8
-    colours that the pixels index. ``notes``: what had to be inferred.
+    colours that the pixels index. ``notes``: what had to be inferred. ``channel_names``: one a channel, ()
+    where the file states none.
     """
 
     axes: str
@@ -41,6 +42,7 @@ class Header:
     alpha: bool = False
     palette: npt.NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()
 
     def size(self, axis: str) -> int:
         """Number of positions on an axis; 1 where the image has no such axis."""
@@ -66,6 +68,7 @@ class Image:
     alpha: bool = False
     palette: npt.NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()
 
     def pixel_size(self, ndim: int) -> tuple[float, ...] | None:
         """Pixel size in um of the ``ndim`` spatial axes, or None when the file does not state all."""

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from biounet.errors import DataError, UsageError
 from biounet.images.cell_tracking import cell_tracking
-from biounet.images.dataset import Dataset, Found, Item, Layout, Problem, Source, refuse
+from biounet.images.colours import FILE_NAME, parse_colours, read_colours
+from biounet.images.dataset import IGNORED, Colour, Dataset, Found, Item, Layout, Problem, Source, refuse
+from biounet.images.drawings import outline_files, outline_suffix
+from biounet.images.drawn_layouts import masks_of_objects, outlines, rois_inside
 from biounet.images.examples import Example, load, read_all
-from biounet.images.formats import READERS, stem_name
+from biounet.images.formats import READERS, known_suffix, stem_name
+from biounet.images.listed import PAIRS, coco, coco_file, csv_of_pairs, pairs
 from biounet.images.nnunet import nnunet
 from biounet.images.pages import resolve
-from biounet.images.pairing import LABEL_SUFFIXES, extras_of, image_files, label_stem, paired
+from biounet.images.pairing import LABEL_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
 
-__all__ = ["LAYOUTS", "Dataset", "Example", "Item", "Problem", "Source", "find_dataset", "label_stem", "load"]
+__all__ = [
+    "LAYOUTS",
+    "Dataset",
+    "Example",
+    "Item",
+    "Problem",
+    "Source",
+    "find_dataset",
+    "is_data_file",
+    "label_stem",
+    "load",
+]
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-_LABEL_FOLDERS = ("masks", "labels", "mask", "label")
+_LABEL_FOLDERS = ("masks", "labels", "mask", "label", "rois", "roi", "annotations", "outlines", "geojson")
 _OUTPUT_SUFFIXES = ("_flows", "_outlines", "_overlay", "_probabilities", "_cp_output")
 
 
@@ -27,14 +44,18 @@ def find_dataset(
     images: str | Path | None = None,
     masks: str | Path | None = None,
     ndim: int | None = None,
+    colours: Sequence[str] | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
     """Find images and their annotations in a folder, without renaming anything.
 
-    The layouts of ``LAYOUTS`` are tried in order; ``images`` and ``masks`` (two folders or two files)
-    override them. Files are paired by name, then compared by their headers: sizes, pages, channels.
-    ``ndim`` overrides whether stacks are volumes (3) or separate images (2). Beside an image,
-    ``NAME_ignore`` (unknown where not 0) and ``NAME_region`` (unknown where 0) are taken along.
+    ``path``: a folder, one annotated image or a pattern of several (``"data/a*.tif"``), a CSV of pairs or
+    a COCO file. The layouts of ``LAYOUTS`` are tried in order; ``images`` and ``masks`` (two folders, files
+    or patterns) override them. Files are paired by name, then compared by their headers: sizes, pages,
+    channels. ``ndim`` overrides whether stacks are volumes (3) or separate images (2). Beside an image,
+    ``NAME_ignore`` (unknown where not 0), ``NAME_region`` (unknown where 0) and ``NAME_classes`` (the class
+    of every object) are taken along. ``colours``: what RGB masks mean, as ``RRGGBB=name``; by default what
+    ``colours.csv`` beside the masks says.
 
     Raises `DataError` where there is no such folder, nothing to pair, or, without ``skip_bad``, any
     image that cannot be used, all of them listed; `UsageError` for options that do not fit together.
@@ -42,6 +63,10 @@ def find_dataset(
     root, layout, found = _recognised(path, images, masks)
     if not found.items and not found.problems:
         raise DataError(f"{root}: no image has an annotation in this layout ({layout}); annotate some")
+    meant, said = _colours(found, root, colours)
+    if meant:
+        names = {colour.name for colour in meant} - {IGNORED}
+        found = replace(found, task="classes", values=tuple(range(len(names))))
     resolved = resolve(found, root, ndim=ndim)
     dataset = Dataset(
         root,
@@ -49,11 +74,12 @@ def find_dataset(
         layout,
         resolved.ndim,
         resolved.channels,
-        (f"layout: {layout}", *found.reasons, *resolved.reasons),
+        (f"layout: {layout}", *found.reasons, *said, *resolved.reasons),
         resolved.problems,
         is_sequence=resolved.is_sequence,
         task=found.task,
         values=found.values,
+        colours=meant,
     )
     if resolved.problems and (not skip_bad or not resolved.items):
         # everything that is wrong at once: also what only the pixels show
@@ -72,16 +98,53 @@ def _recognised(
     if path is None:
         raise UsageError("no data given; name a folder, or --images and --masks")
     root = Path(path)
+    if not root.exists() and glob.has_magic(str(path)):
+        return _some(root.parent, [Path(name) for name in sorted(glob.glob(str(path)))], str(path))
     if not root.exists():
         raise DataError(f"{root}: there is no such folder; check the name")
     if not root.is_dir():
-        raise DataError(f"{root}: is a file; name its folder, or give the pair as --images FILE --masks FILE")
+        return _of_file(root)
     for folder in (root, root / "train"):
         for layout in LAYOUTS if folder.is_dir() else ():
             found = layout.recognise(folder)
             if found is not None:
                 return folder, layout.name, found
     raise _nothing(root)
+
+
+def is_data_file(path: str | Path) -> bool:
+    """Whether a file, by its name, can stand for a data set: an image, a CSV of pairs, or COCO."""
+    return bool(known_suffix(path)) or Path(path).suffix.lower() in (".csv", ".json")
+
+
+def _of_file(path: Path) -> tuple[Path, str, Found]:
+    """One annotated image, a CSV of pairs or a COCO file."""
+    if path.suffix.lower() == ".csv":
+        return path.parent, "pairs", csv_of_pairs(path)
+    if path.suffix.lower() == ".json":
+        return path.parent, "COCO", coco_file(path)
+    return _some(path.parent, [path], str(path))
+
+
+def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Found]:
+    """Those items of a folder whose image is among the wanted files."""
+    names = {file.resolve() for file in wanted}
+    for place in (folder, folder.parent):
+        for layout in LAYOUTS if place.is_dir() else ():
+            try:
+                found = layout.recognise(place)
+            except DataError:  # of files that are not meant
+                continue
+            chosen = [] if found is None else [i for i in found.items if i.image.path.resolve() in names]
+            if found is not None and chosen:
+                reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {Path(given).name}"
+                return place, layout.name, replace(found, items=tuple(chosen), problems=(), reasons=(reason,))
+    if not wanted:
+        raise DataError(f"{given}: no file matches this pattern; check it")
+    raise DataError(
+        f"{given}: no annotation of this name beside or in it; name its folder, or give the pair as "
+        "--images FILE --masks FILE"
+    )
 
 
 def _nothing(root: Path) -> DataError:
@@ -97,19 +160,43 @@ def _nothing(root: Path) -> DataError:
 
 
 def _named(images: Path, masks: Path) -> Found:
-    """Two files or two folders that the user named."""
-    for option, given in (("--images", images), ("--masks", masks)):
-        if not given.exists():
+    """Two files, two folders or two patterns that the user named."""
+    patterns = [glob.has_magic(str(given)) and not given.exists() for given in (images, masks)]
+    for option, given, pattern in (("--images", images, patterns[0]), ("--masks", masks, patterns[1])):
+        if not given.exists() and not pattern:
             raise DataError(f"{given}: there is no such file or folder ({option}); check the name")
-    if images.is_dir() != masks.is_dir():
-        raise UsageError(f"--images {images} and --masks {masks}: give two folders or two files")
-    if images.is_dir():
-        found = paired(image_files(images), image_files(masks))
+    if any(patterns):
+        listed = [_matching(given) for given in (images, masks)]
+        return paired(*listed)
+    if images.is_dir() and masks.is_dir():
+        found = paired(image_files(images), annotation_files(masks))
         if not found.items and not found.problems:
             raise DataError(f"{images} and {masks}: hold no image of a known format ({', '.join(READERS)})")
         return found
+    if images.is_dir():
+        raise UsageError(f"--images {images} and --masks {masks}: give two folders or two files")
     item = Item(stem_name(images), (Source(images),), Source(masks))
     return Found((item,), (f"{images.name} with mask {masks.name}",))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    files = annotation_files(pattern) if pattern.is_dir() else [Path(n) for n in sorted(glob.glob(str(pattern)))]
+    found = [file for file in files if known_suffix(file) or outline_suffix(file)]
+    if not found:
+        raise DataError(f"{pattern}: no file of a known format matches this pattern; check it")
+    return found
+
+
+def _colours(found: Found, root: Path, given: Sequence[str] | None) -> tuple[tuple[Colour, ...], tuple[str, ...]]:
+    """What the colours of masks mean, and who says so; nothing where nobody does."""
+    if given is not None:
+        return parse_colours(given), (f"colours of the masks as given: {', '.join(given)}",)
+    places = dict.fromkeys([*(item.labels.path.parent for item in found.items[:1]), root])
+    file = next((place / FILE_NAME for place in places if (place / FILE_NAME).is_file()), None)
+    if file is None:
+        return (), ()
+    colours = read_colours(file)
+    return colours, (f"colours of the masks by {file.name}: {', '.join(colour.name for colour in colours)}",)
 
 
 def _subfolders(folder: Path) -> Found | None:
@@ -119,7 +206,7 @@ def _subfolders(folder: Path) -> Found | None:
     labels = next((folders[name] for name in _LABEL_FOLDERS if name in folders), None)
     if images is None or labels is None:
         return None
-    found = paired(image_files(images), image_files(labels))
+    found = paired(image_files(images), annotation_files(labels))
     if not found.items and not found.problems:
         raise DataError(f"{folder}: {images.name}/ and {labels.name}/ hold no image of a known format")
     return replace(found, reasons=(f"images in {images.name}/, masks in {labels.name}/", *found.reasons))
@@ -150,13 +237,21 @@ def _suffixes(folder: Path) -> Found | None:
     images = [file for file in files if file not in labels]
     if not labels or not images:
         return None
-    return paired(images, labels)
+    found = paired(images, labels)
+    unused = [file.name for file in outline_files(folder)]
+    reasons = (f"label images are used, outlines are not (as {unused[0]})",) if unused else ()
+    return replace(found, reasons=(*found.reasons, *reasons))
 
 
 LAYOUTS: tuple[Layout, ...] = (
+    Layout("pairs", f"{PAIRS} (image,annotation)", pairs),
     Layout("nnU-Net", "imagesTr/ + labelsTr/ (nnU-Net)", nnunet),
     Layout("Cell Tracking Challenge", "01/ + 01_GT/SEG/ (Cell Tracking Challenge)", cell_tracking),
+    Layout("COCO", "a JSON file of COCO annotations", coco),
+    Layout("masks of objects", "ID/images/ID.png + ID/masks/*.png", masks_of_objects),
     Layout("folders", "images/ + masks/ or labels/", _subfolders),
     Layout("stacks", "X-volume.tif + X-labels.tif", _stacks),
     Layout("suffixes", "X.tif + X_masks.tif, X_labels.tif or X_seg.tif", _suffixes),
+    Layout("outlines", "X.tif + X.zip, X.roi or X.geojson (ImageJ, QuPath)", outlines),
+    Layout("ROIs inside TIFFs", "TIFFs with ROIs stored inside (ImageJ)", rois_inside),
 )

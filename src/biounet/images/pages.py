@@ -15,6 +15,7 @@ from biounet.errors import DataError
 from biounet.images.annotation import load_labels
 from biounet.images.arrays import MissingPackageError
 from biounet.images.dataset import Found, Item, Problem, Source
+from biounet.images.drawings import drawing_header, drawn_planes, is_drawing
 from biounet.images.formats import read_header, read_image
 from biounet.images.image import Header, drops_alpha
 
@@ -36,7 +37,10 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Opened:
-    """An item with the headers of its files and the dimension its axes speak for."""
+    """An item with the headers of its files and the dimension its axes speak for.
+
+    ``planes``: those of a stack on which something is drawn, None where all are annotated.
+    """
 
     item: Item
     images: tuple[Header, ...]
@@ -45,6 +49,7 @@ class _Opened:
     channels: int
     ndim: int
     evidence: str
+    planes: list[int] | None = None
 
 
 def resolve(found: Found, root: Path, *, ndim: int | None = None) -> Resolved:
@@ -104,17 +109,21 @@ def _open_all(found: Found, problems: list[Problem]) -> Iterator[_Opened]:
 
 def _open(item: Item, pages: str | None) -> _Opened:
     images = tuple(read_header(source.path) for source in item.channels)
-    labels = read_header(item.labels.path)
+    drawing = is_drawing(item.labels)
+    labels = drawing_header(item.labels, images[0]) if drawing else read_header(item.labels.path)
+    planes = drawn_planes(item.labels, images[0]) if drawing else None
     extras = tuple(read_header(source.path) for source in item.extras.sources())
     channels = sum(_channel_count(s, h) for s, h in zip(item.channels, images, strict=True))
     ndim, evidence = _vote(item, images[0], labels, pages)
-    return _Opened(item, images, labels, extras, channels, ndim, evidence)
+    return _Opened(item, images, labels, extras, channels, ndim, evidence, planes)
 
 
 def _vote(item: Item, image: Header, labels: Header, pages: str | None) -> tuple[int, str]:
     """2 or 3, and why."""
     if item.image.page is not None:
         return 2, "annotated planes of volumes are 2D images"
+    if is_drawing(item.labels) and image.plane_count(2) > 1:
+        return 2, "outlines are drawn plane by plane: planes are 2D images"
     if "Z" in image.axes or "Z" in labels.axes:
         return 3, "the files state a z axis: volumes"
     if "I" not in image.axes or "I" not in labels.axes:
@@ -146,6 +155,8 @@ def _dimensions(opened: Sequence[_Opened], root: Path) -> tuple[int, str]:
 def _fault(entry: _Opened, ndim: int) -> str:
     """Why image and labels cannot be used together, "" where they can."""
     item, labels = entry.item, entry.labels
+    if ndim == 3 and is_drawing(item.labels):
+        return f"{item.labels.path.name} holds outlines of planes; a volume needs label images: take --ndim 2"
     if ndim == 3 and not {"Z", "I"} & set(labels.axes):
         return f"{item.labels.path.name} is a single plane, not a volume"
     spatial, count = labels.spatial_shape(ndim), _plane_count(item.labels, labels, ndim)
@@ -182,7 +193,7 @@ def _expanded(entry: _Opened, ndim: int) -> Iterator[Item]:
         yield item
         return
     digits = max(2, len(str(count - 1)))
-    for page in range(count):
+    for page in range(count) if entry.planes is None else entry.planes:
         yield replace(
             item,
             name=f"{item.name}[{page:0{digits}d}]",
@@ -225,4 +236,10 @@ def _alpha(entry: _Opened) -> bool:
 
 def _notes(entries: Sequence[_Opened]) -> tuple[str, ...]:
     counts = Counter(note for entry in entries for header in entry.images for note in header.notes)
-    return tuple(f"{note} ({count} images)" for note, count in counts.items())
+    notes = [f"{note} ({count} images)" for note, count in counts.items()]
+    if any(is_drawing(entry.item.labels) for entry in entries):
+        notes.append("a pixel belongs to an outline if its centre lies inside; the later object lies on top")
+    for entry in entries:
+        if entry.planes is not None and (empty := entry.images[0].plane_count(2) - len(entry.planes)):
+            notes.append(f"{entry.item.name}: {empty} planes without any outline are not used")
+    return tuple(notes)

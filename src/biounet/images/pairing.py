@@ -8,12 +8,14 @@ from pathlib import Path
 
 from biounet.errors import DataError
 from biounet.images.dataset import Extras, Found, Item, Problem, Source
+from biounet.images.drawings import outline_files, outline_suffix
 from biounet.images.formats import known_suffix, stem_name
 
-LABEL_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
-_RULES = {"ignore": "unknown where it is not 0", "region": "unknown outside"}
+LABEL_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg", "_roiset", "_rois", "_roi")
+_RULES = {"ignore": "unknown where it is not 0", "region": "unknown outside", "classes": "the class of every object"}
 # words that say what a file is, not which image it belongs to
 _ROLES = {"image", "images", "img", "im", "raw", "mask", "masks", "label", "labels", "seg", "cp", "gt"}
+_ROLES |= {"roi", "rois", "roiset", "outlines", "annotation", "annotations"}
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -31,21 +33,27 @@ def image_files(folder: Path) -> list[Path]:
 
 def label_stem(path: str | Path) -> str:
     """NAME of the image that a label file belongs to: `stem_name` without ``_masks``, ``_labels`` ..."""
-    stem = stem_name(path)
+    stem = _stem(path)
     suffix = next((suffix for suffix in LABEL_SUFFIXES if stem.lower().endswith(suffix)), "")
     return stem[: len(stem) - len(suffix)] or stem
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """Images and files of outlines that may be annotations, and lists of classes, in the order of names."""
+    lists = [entry for entry in sorted(folder.iterdir()) if entry.name.endswith("_classes.csv")]
+    return [*image_files(folder), *outline_files(folder), *lists]
 
 
 def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
     """Pair by equal NAME, and the rest by NAME without the words that say image or mask.
 
-    Files called ``NAME_ignore`` and ``NAME_region``, in either list, go to the image NAME. What has no
-    partner, or several, is a problem.
+    Files called ``NAME_ignore``, ``NAME_region`` and ``NAME_classes``, in either list, go to the image NAME. What
+    has no partner, or several, is a problem.
     """
     problems: list[Problem] = []
-    extras = {stem_name(file): file for file in (*images, *labels) if _is_extra(file)}
-    by_image = _by_key(images, stem_name, problems)
-    by_mask = _by_key(labels, stem_name, problems)
+    extras = {_stem(file): file for file in (*images, *labels) if _is_extra(file)}
+    by_image = _by_key(images, _stem, problems)
+    by_mask = _by_key(labels, _stem, problems)
     pairs = {name: (by_image[name], by_mask[name]) for name in by_image.keys() & by_mask.keys()}
     loose_images = _by_key([f for name, f in by_image.items() if name not in pairs], _plain, problems)
     loose_masks = _by_key([f for name, f in by_mask.items() if name not in pairs], _plain, problems)
@@ -63,7 +71,7 @@ def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
 
 
 def _reasons(items: Sequence[Item]) -> tuple[str, ...]:
-    other = [item for item in items if stem_name(item.labels.path) != item.name]
+    other = [item for item in items if _stem(item.labels.path) != item.name]
     reasons = []
     if equal := len(items) - len(other):
         reasons.append(f"{equal} {'pair' if equal == 1 else 'pairs'} of equal names")
@@ -92,15 +100,21 @@ def _by_key(files: Iterable[Path], key: Callable[[Path], str], problems: list[Pr
 
 
 def _is_extra(file: Path) -> bool:
-    return stem_name(file).endswith(tuple(f"_{extra}" for extra in _RULES))
+    return _stem(file).endswith(tuple(f"_{extra}" for extra in _RULES))
 
 
 def extras_of(name: str, files: dict[str, Path]) -> Extras:
-    """``NAME_ignore`` and ``NAME_region`` among files by stem."""
-    ignore, region = (files.get(f"{name}_{extra}") for extra in _RULES)
-    return Extras(Source(ignore) if ignore else None, Source(region) if region else None)
+    """``NAME_ignore``, ``NAME_region`` and ``NAME_classes`` among files by stem."""
+    found = {extra: files.get(f"{name}_{extra}") for extra in _RULES}
+    return Extras(**{extra: Source(path) for extra, path in found.items() if path})
+
+
+def _stem(path: str | Path) -> str:
+    """NAME of an image or a file of outlines."""
+    suffix = outline_suffix(path)
+    return Path(path).name[: -len(suffix)] if suffix else stem_name(path)
 
 
 def _plain(path: Path) -> str:
-    words = re.split(r"[_\-.\s]+", stem_name(path).lower())
+    words = re.split(r"[_\-.\s]+", _stem(path).lower())
     return "_".join(word for word in words if word not in _ROLES)

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 
 from biounet.errors import DataError
+from biounet.images.channels import imagej_names, ome_names
 from biounet.images.image import Array, Header
 
 # the most bytes one stored byte can become, by TIFF compression tag; others as `_OTHER_RATIO`
@@ -47,6 +48,7 @@ def tiff_header(path: Path) -> Header:
             pixel_size_um=_pixel_size(tif, axes),
             alpha=series.axes.endswith("S") and any(sample in (1, 2) for sample in page.extrasamples),
             notes=notes + _other_series(tif),
+            channel_names=_channel_names(tif, axes, series.shape),
         )
 
 
@@ -189,6 +191,19 @@ def _tagged_sizes(page: Any) -> dict[str, float]:
     if int(page.tags["ResolutionUnit"].value) != _CENTIMETER:
         return {}
     return {axis: 1e4 * _per_pixel(page.tags[f"{axis}Resolution"].value) for axis in "YX"}
+
+
+def _channel_names(tif: Any, axes: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """One a channel, as OME or ImageJ state them; () for one channel, samples of a colour, or no statement."""
+    count = shape[axes.index("C")] if "C" in axes else 1
+    if count == 1 or axes.endswith("C"):
+        return ()
+    names: tuple[str, ...] = ()
+    if tif.is_ome:
+        names = ome_names(tif.ome_metadata or "")
+    elif tif.is_imagej:
+        names = imagej_names((tif.imagej_metadata or {}).get("Labels"), count)
+    return names if len(names) == count else ()
 
 
 def _per_pixel(rational: tuple[int, int]) -> float:

@@ -15,6 +15,7 @@ from biounet.errors import DataError, UsageError
 from biounet.inference.engines import Engine
 from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predict_tiled
 from biounet.labels.instances import InstanceSettings, SplitSettings, instances
+from biounet.labels.kinds import object_classes
 from biounet.model_file import Model
 
 Float32 = npt.NDArray[np.float32]
@@ -30,12 +31,14 @@ class Prediction:
     """What a model says of one image.
 
     ``labels``: int32 (*spatial), instance ids or class ids. ``probabilities``: float32
-    (classes, *spatial), summing to 1 over classes. ``plan``: the tiles it was computed by.
+    (classes, *spatial), summing to 1 over classes. ``plan``: the tiles it was computed by. ``classes``:
+    where objects are of several classes, the class of each by its id, int32, 0 for id 0.
     """
 
     labels: Labels
     probabilities: Float32
     plan: TilePlan
+    classes: Labels | None = None
 
 
 def predict_array(
@@ -56,7 +59,14 @@ def predict_array(
     normalised = model.normalisation.apply(image)
     logits = predict_tiled(engine, normalised, engine.geometry, plan=plan, progress=progress)
     probabilities = softmax(logits)
-    return Prediction(segment(model, probabilities), probabilities, plan)
+    labels = segment(model, probabilities)
+    return Prediction(labels, probabilities, plan, classes_of_objects(model, labels, probabilities))
+
+
+def classes_of_objects(model: Model, labels: Labels, probabilities: Float32) -> Labels | None:
+    """`labels.kinds.object_classes` for a model of several cell classes, None for others."""
+    several = model.task == "instances" and len(model.classes) > 2
+    return object_classes(labels, probabilities) if several else None
 
 
 def with_channels(image: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:

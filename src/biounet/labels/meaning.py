@@ -27,27 +27,45 @@ class Meaning:
     ``task`` "instances": values are ids of objects and ``values`` is empty; with ``pieces`` they are
     not, but every separate piece is an object. "classes": ``values`` are the annotation's values in
     order; the first becomes class 0 (background), the last K-1. ``reason`` is the evidence in words.
+    ``cell_classes``: names of the classes of objects, () where all objects are of one unnamed class.
+    ``value_names``: names of ``values``, () where they have none.
     """
 
     task: Literal["instances", "classes"]
     values: tuple[int, ...]
     reason: str
     pieces: bool = False
+    cell_classes: tuple[str, ...] = ()
+    value_names: tuple[str, ...] = ()
 
     @property
     def class_count(self) -> int:
-        """Number of classes a network tells apart: background and object for instances."""
-        return 2 if self.task == "instances" else len(self.values)
+        """Number of classes a network tells apart: background and cells, of several classes where there are."""
+        return 1 + max(1, len(self.cell_classes)) if self.task == "instances" else len(self.values)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class id, background first."""
+        if self.task == "instances":
+            return ("background", *(self.cell_classes or ("cell",)))
+        return self.value_names or tuple(str(value) for value in self.values)
 
 
-def infer_meaning(labels: Sequence[Labels], *, task: str | None = None, declared: Sequence[int] = ()) -> Meaning:
+def infer_meaning(
+    labels: Sequence[Labels],
+    *,
+    task: str | None = None,
+    declared: Sequence[int] = (),
+    objects: bool = False,
+) -> Meaning:
     """Judge all annotations of a data set together, int32 (Z)YX each, values below 0 unknown.
 
     Classes are: two values in all (0/255, 0/1); at most 16 values that separate pieces of one image
     share; or at most four values beside 0, the very same ones in each of three images or more (left
     and right, anterior and posterior). Everything else are ids. Single images never decide: a mask
     with one nucleus of id 1 says nothing of the others. ``declared``: class values that the data set
-    itself states; they decide, and hold also where a value does not occur. ``task`` overrides all;
+    itself states; they decide, and hold also where a value does not occur. ``objects``: every value is
+    known to be the id of one object, as where each was drawn by itself. ``task`` overrides all;
     asking for instances where the values are classes makes an object of every separate piece.
 
     Raises `DataError` for no labels, empty ones, or values that are not among the declared;
@@ -63,6 +81,8 @@ def infer_meaning(labels: Sequence[Labels], *, task: str | None = None, declared
         raise DataError(f"all {len(labels)} masks are empty: no value above 0; annotate at least one object")
     if task == "classes":
         return _classes(found | set(declared), "as asked for")
+    if objects:
+        return Meaning("instances", (), "every object was drawn by itself: instances")
     judged = _declared(found, declared) if declared else _judged(labels, sets, found)
     if task == "instances":
         return _as_instances(judged)

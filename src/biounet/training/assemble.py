@@ -39,7 +39,6 @@ def assemble_model(
 ) -> Model:
     """The model of a network with its weights, with a golden sample computed in fp32 on the CPU."""
     meaning = data.meaning
-    names = [str(v) for v in meaning.values] if meaning.task == "classes" else ["background", "cell"]
     description: Any = network.description
     model = Model(
         network=description,
@@ -47,7 +46,7 @@ def assemble_model(
         weights={k: v.detach().cpu().contiguous().numpy().copy() for k, v in plain_weights(network).items()},
         normalisation=plan.normalisation,
         task=meaning.task,
-        classes=tuple(names),
+        classes=meaning.class_names,
         values=tuple(int(v) for v in meaning.values),
         channels=data.channel_names,
         pixel_size_um=data.examples[0].pixel_size_um,

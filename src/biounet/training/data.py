@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
 from biounet.images.annotation import as_labels
+from biounet.images.channels import find_channels
 from biounet.images.dataset import Dataset
 from biounet.images.examples import Example, load
 from biounet.images.layouts import find_dataset
 from biounet.images.pages import SMALLEST_SIDE
 from biounet.labels.meaning import Meaning, encode, infer_meaning
+from biounet.labels.understanding import understand
 from biounet.settings import DataSettings
 
 _MOST_NAMED = 8
@@ -65,79 +67,84 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     files that cannot be read. Raises `UsageError` where arrays are no pairs.
     """
     if isinstance(data, str | Path):
-        data = find_dataset(data, ndim=settings.ndim, skip_bad=skip_bad)
+        data = find_dataset(data, ndim=settings.ndim, colours=settings.colours, skip_bad=skip_bad)
     if isinstance(data, Dataset):
         examples, sequence = load(data, skip_bad=skip_bad), data.is_sequence
         statements = (*data.reasons, *_left_out(data, examples), *_notes(examples))
-        declared, task = data.values, settings.task or data.task
     else:
         examples, sequence = _from_arrays(data, settings.ndim), False
         statements = (f"{len(examples)} pairs of arrays",)
-        declared, task = (), settings.task
-    examples, names = _chosen_channels(examples, settings.channels)
+    if settings.channels == ():
+        raise UsageError("--channels names none; write names or positions from 0 with commas, as DAPI,2")
+    examples, names, said = _chosen_channels(examples, settings.channels)
     _check_sizes(examples)
-    complete = _with_regions(data) if isinstance(data, Dataset) else frozenset()
-    examples, meaning = _understood(examples, settings, task=task, declared=declared, complete=complete)
+    examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
     _check_annotation(examples)
     rule = _rule(examples, settings)
-    if settings.channels is not None:
-        statements = (*statements, f"channels {', '.join(names)}, as asked for")
-    statements = (*statements, meaning.reason, rule)
+    statements = (*statements, *said, meaning.reason, rule)
     return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
 
 
 def _chosen_channels(
     examples: Sequence[Example], channels: Sequence[int | str] | None
-) -> tuple[list[Example], tuple[str, ...]]:
-    """Examples with these channels alone (by index from 0), and the channels' names."""
+) -> tuple[list[Example], tuple[str, ...], tuple[str, ...]]:
+    """Examples with these channels alone, in one order; their names, or positions; and what to say of it.
+
+    Files that name their channels are brought into the order of the first, whichever way each stores them.
+    """
     if not examples:
-        return [], ()
-    have = len(examples[0].image)
-    if channels is None:
-        return list(examples), tuple(map(str, range(have)))
-    try:
-        chosen = [int(channel) for channel in channels]
-    except ValueError:
-        chosen = [-1]
-    for example in examples:
-        if min(chosen, default=-1) < 0 or max(chosen) >= len(example.image):
-            raise UsageError(
-                f"--channels {','.join(map(str, channels))}: {example.name} has channels 0 to "
-                f"{len(example.image) - 1}; name them by these numbers, with commas"
-            )
-    return [e.with_image(e.image[chosen]) for e in examples], tuple(map(str, chosen))
-
-
-def _with_regions(data: Dataset) -> frozenset[str]:
-    """Images with a region marked as annotated in full."""
-    return frozenset(item.name for item in data.items if item.extras.region is not None)
+        return [], (), ()
+    first = examples[0]
+    named = all(e.channel_names and set(e.channel_names) == set(first.channel_names) for e in examples)
+    unique = len(set(first.channel_names)) == len(first.channel_names)
+    said: tuple[str, ...] = ()
+    if named and unique:
+        wanted: Sequence[int | str] = first.channel_names if channels is None else channels
+        wanted = [
+            first.channel_names[k] for k in find_channels(wanted, first.channel_names, len(first.image), first.name)
+        ]
+        names = tuple(map(str, wanted))
+        said = (f"channels {', '.join(names)}, as the files name them",)
+    elif channels is None:
+        return list(examples), tuple(map(str, range(len(first.image)))), ()
+    else:
+        wanted = channels
+        names = tuple(map(str, find_channels(channels, first.channel_names, len(first.image), first.name)))
+        said = (f"channels {', '.join(names)}, as asked for",)
+    chosen = [find_channels(wanted, e.channel_names, len(e.image), e.name) for e in examples]
+    return [e.with_image(e.image[c]) for e, c in zip(examples, chosen, strict=True)], names, said
 
 
 def _understood(
-    examples: Sequence[Example],
-    settings: DataSettings,
-    *,
-    task: str | None,
-    declared: Sequence[int],
-    complete: frozenset[str],
+    examples: Sequence[Example], dataset: Dataset | None, settings: DataSettings
 ) -> tuple[list[Example], Meaning]:
     """Examples with instance or class ids, and what their annotation means.
 
-    Images named in ``complete`` have a region in which what is not drawn is background all the same.
+    Where an image says what is annotated completely (`Example.complete`), undrawn pixels are background there
+    even with ``unlabelled="unknown"``.
     """
-    meaning = infer_meaning([e.labels for e in examples], task=task, declared=declared)
-    if settings.unlabelled == "background":
-        return [e.with_labels(encode(e.labels, meaning)) for e in examples], meaning
-    if meaning.task == "instances":
-        encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
-        return [e if e.name in complete else e.with_labels(_zero_unknown(e.labels)) for e in encoded], meaning
-    drawn = [e.with_labels(_zero_unknown(e.labels)) for e in examples]
-    meaning = infer_meaning([e.labels for e in drawn], task="classes", declared=[v for v in declared if v != 0])
-    return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning
+    chosen = settings.object_classes
+    examples, meaning = understand(examples, dataset, task=settings.task, object_classes=chosen)
+    if settings.unlabelled == "unknown" and meaning.task == "classes":
+        drawn = [e.with_labels(_zero_unknown(e)) for e in examples]
+        left = any((labels == 0).any() for labels in (e.labels for e in drawn))
+        declared = [v for v in (dataset.values if dataset else ()) if v != 0 or left]
+        found = infer_meaning([e.labels for e in drawn], task="classes", declared=declared)
+        names = dict(zip(meaning.values, meaning.value_names, strict=False))
+        meaning = replace(found, value_names=tuple(names[v] for v in found.values if v in names))
+        return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning
+    encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
+    if settings.unlabelled == "unknown":
+        encoded = [e.with_labels(_zero_unknown(e)) for e in encoded]
+    return encoded, meaning
 
 
-def _zero_unknown(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    return np.where(labels == 0, np.int32(-1), labels)
+def _zero_unknown(example: Example) -> npt.NDArray[np.int32]:
+    """Labels with -1 for 0, except where the annotation is complete."""
+    undrawn = example.labels == 0
+    if example.complete is not None:
+        undrawn &= ~example.complete
+    return np.where(undrawn, np.int32(-1), example.labels)
 
 
 def _left_out(data: Dataset, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -193,7 +200,7 @@ def _check_annotation(examples: Sequence[Example]) -> None:
     if not any((e.labels == 0).any() for e in examples):
         raise DataError(
             "no background is known in any image, so nothing can be told apart from it; annotate some background "
-            "(a region marked as complete), or leave out --unlabelled unknown"
+            "(a region marked as complete, or outlines of class background), or leave out --unlabelled unknown"
         )
     if not any((e.labels > 0).any() for e in examples):
         raise DataError("every mask is empty: no object is annotated; annotate at least one")
@@ -206,8 +213,11 @@ def _rule(examples: Sequence[Example], settings: DataSettings) -> str:
     if min(known) == 1:
         return f"{rule}; every image is annotated in full"
     partial = [f"{e.name} {share:.0%}" for e, share in zip(examples, known, strict=True) if share < 1]
+    full = "" if len(partial) == len(known) else f"; the other {len(known) - len(partial)} in full"
     exception = "" if unknown else ", except where the annotation is marked unknown"
-    return f"{rule}{exception}; annotated shares: {_shown(partial)}"
+    if unknown and any(e.complete is not None for e in examples):
+        exception = ", except where the annotation is marked complete"
+    return f"{rule}{exception}; annotated shares: {', '.join(partial)}{full}"
 
 
 def _digest(examples: Sequence[Example]) -> str:
@@ -216,4 +226,6 @@ def _digest(examples: Sequence[Example]) -> str:
         for array in (example.image, example.labels):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+        if example.kinds:
+            digest.update(repr(sorted(example.kinds.items())).encode())
     return digest.hexdigest()

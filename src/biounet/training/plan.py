@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,12 @@ from torch import nn
 
 from biounet.errors import UsageError
 from biounet.geometry import Geometry
+from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation, dataset_normalisation
 from biounet.inference.engines import torch_network
 from biounet.inference.tiling import plan_tiles
+from biounet.labels.kinds import classes_of
+from biounet.labels.meaning import Meaning
 from biounet.model_file import Model
 from biounet.networks.build import build, parameter_count
 from biounet.networks.verify import verify_geometry
@@ -97,6 +100,7 @@ def make_plan(
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
+        *_weights_of_classes(data.meaning, sampler),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
@@ -149,7 +153,9 @@ def make_sampler(
     assert settings.training.tile is not None
     tiles = plan_tiles([int(n) for n in largest], geometry, settings.training.tile)
     task, line = data.meaning.task, settings.loss.line_width
-    counts = class_counts([e.labels for e in split.training], task=task, classes=data.classes, line_width=line)
+    of_images = object_classes_of(split.training, data.meaning)
+    labels = [e.labels for e in split.training]
+    counts = class_counts(labels, task=task, classes=data.classes, line_width=line, classes_of=of_images)
     balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
     sizes = split.training[0].pixel_size_um
     return Sampler(
@@ -167,7 +173,31 @@ def make_sampler(
         reading=settings.loss.reading,
         line_width=line,
         classes=data.classes,
+        classes_of=of_images,
     )
+
+
+def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Mapping[int, int], ...] | None:
+    """For each image the class of each object; None where all objects are of one class."""
+    names = meaning.cell_classes
+    if len(names) < 2:
+        return None
+    return tuple(classes_of(e.labels, e.kinds, names) for e in examples)
+
+
+def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
+    if meaning.class_count < 3:
+        return ()
+    counts = class_counts(
+        sampler.labels,
+        task=sampler.task,
+        classes=sampler.classes,
+        line_width=sampler.line_width,
+        classes_of=sampler.classes_of,
+    )
+    listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
+    said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
+    return (f"weights of the classes: {said}",)
 
 
 def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:

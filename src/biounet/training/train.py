@@ -134,7 +134,12 @@ class _Run:
         self.data, self.plan, self.settings, self.seed = data, plan, settings, seed
         self.files, self.listen, self.start = files, listen, start
         self.validator = Validator(
-            plan.split.validation, plan.normalisation, data.meaning.task, data.classes, plan.precision
+            plan.split.validation,
+            plan.normalisation,
+            data.meaning.task,
+            data.classes,
+            plan.precision,
+            cell_classes=data.meaning.cell_classes,
         )
         self.state: TrainingState
         self.steps = 0

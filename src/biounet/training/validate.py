@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from biounet.evaluation.cell_classes import cell_class_scores, mean_class_pq
 from biounet.evaluation.objects import matching_scores, seg_of
 from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
@@ -20,6 +21,7 @@ from biounet.inference.engines import TorchEngine
 from biounet.inference.predict import plan_for, softmax
 from biounet.inference.tiling import predict_tiled
 from biounet.labels.instances import InstanceSettings, instances
+from biounet.labels.kinds import class_image, classes_of, object_classes
 from biounet.labels.tuning import median_object_px, tune
 
 Float32 = npt.NDArray[np.float32]
@@ -29,8 +31,9 @@ _SPECK_SHARE = 0.1  # of the median object: what is smaller is dropped until the
 class Validator:
     """Callable that scores a network on examples; ``scores["selection"]`` is what the task is about.
 
-    For instances that is the mean of `seg` and `pq` (the first alone forgives spurious objects), for
-    classes the mean Dice over all classes. Unknown pixels count nowhere.
+    For instances that is the mean of `seg` and `pq` (the first alone forgives spurious objects); of several
+    ``cell_classes`` `pq` is the mean over the classes, of objects whose class is right. For classes it is the
+    mean Dice over all classes. Unknown pixels count nowhere.
     """
 
     def __init__(
@@ -40,12 +43,15 @@ class Validator:
         task: str,
         classes: int,
         precision: str,
+        *,
+        cell_classes: tuple[str, ...] = (),
     ) -> None:
         self.examples = examples
         self.images = [normalisation.apply(e.image) for e in examples]
         self.task = task
         self.classes = classes
         self.precision = precision
+        self.cell_classes = cell_classes if len(cell_classes) > 1 else ()
         speck = round(_SPECK_SHARE * median_object_px([e.labels for e in examples])) if task == "instances" else 0
         self.starting = InstanceSettings(smallest_px=speck, fill_holes_px=speck, give_back_px=1)
 
@@ -63,7 +69,7 @@ class Validator:
         probabilities = self.probabilities(network)
         if not all(np.isfinite(p).all() for p in probabilities):
             return {"selection": math.nan, "loss": math.nan}
-        return mean_scores([self._scores(p, e.labels) for p, e in zip(probabilities, self.examples, strict=True)])
+        return mean_scores([self._scores(p, e) for p, e in zip(probabilities, self.examples, strict=True)])
 
     def tune(self, network: nn.Module) -> dict[str, Any]:
         """Post-processing that scores best on the held-back images, as plain values."""
@@ -78,21 +84,23 @@ class Validator:
         plan = plan_for(image.shape[1:], engine)
         return softmax(predict_tiled(engine, image, engine.geometry, plan=plan))
 
-    def _scores(self, probabilities: Float32, labels: npt.NDArray[np.int32]) -> dict[str, float | None]:
+    def _scores(self, probabilities: Float32, example: Example) -> dict[str, float | None]:
+        labels = example.labels
         known = labels >= 0
-        truth = np.where(labels > 0, 1, labels) if self.task == "instances" else labels
+        truth = self._classes(example)
         chosen = np.take_along_axis(probabilities, np.maximum(truth, 0)[None].astype(np.int64), 0)[0]
         loss = float(-np.log(np.maximum(chosen[known], 1e-7)).mean()) if known.any() else None
         if self.task == "instances":
             predicted = instances(1 - probabilities[0], self.starting)
             table = overlap(predicted, labels)
-            return {
+            scores = {
                 "selection": _score_of(table),
                 "loss": loss,
                 "seg": seg_of(table),
                 "pq": matching_scores(table, (0.5,))["pq"]["0.50"],
                 "dice": dice(predicted, labels),
             }
+            return scores | self._class_scores(predicted, probabilities, example, scores["seg"])
         predicted = probabilities.argmax(0).astype(np.int32)
         by_class = class_scores(predicted, labels, [str(k) for k in range(self.classes)])
         values = [s["dice"] for s in by_class.values() if s["dice"] is not None]
@@ -102,6 +110,28 @@ class Validator:
             "dice": dice(predicted, labels),
             "pixel_error": pixel_error(predicted, labels),
         }
+
+    def _classes(self, example: Example) -> npt.NDArray[np.int32]:
+        """The class of each pixel."""
+        if self.task == "classes":
+            return example.labels
+        if not self.cell_classes:
+            return np.minimum(example.labels, 1)
+        return class_image(example.labels, classes_of(example.labels, example.kinds, self.cell_classes))
+
+    def _class_scores(
+        self, predicted: npt.NDArray[np.int32], probabilities: Float32, example: Example, seg: float | None
+    ) -> dict[str, float | None]:
+        """`class_pq`, and the selection by it, where objects have classes."""
+        if not self.cell_classes or not predicted.any():
+            return {} if not self.cell_classes else {"class_pq": 0.0}
+        found = object_classes(predicted, probabilities)
+        kinds = {i: self.cell_classes[found[i] - 1] for i in range(1, len(found))}
+        by_class = cell_class_scores(predicted, example.labels, (kinds, example.kinds), self.cell_classes)
+        class_pq = mean_class_pq(by_class)
+        if seg is None or class_pq is None:
+            return {"class_pq": class_pq}
+        return {"class_pq": class_pq, "selection": (seg + class_pq) / 2}
 
 
 def mean_scores(scores: Sequence[dict[str, float | None]]) -> dict[str, float]:

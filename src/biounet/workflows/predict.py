@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import BiounetError, DataError, PartialError, UsageError
+from biounet.exchange.objects import Objects
+from biounet.exchange.tables import join_tables
+from biounet.images.channels import find_channels
 from biounet.images.formats import READERS, known_suffix, read_image, stem_name
 from biounet.images.image import Image, check_finite, planes
 from biounet.images.writing import whole_file, write_labels, write_png, write_probabilities
 from biounet.inference.engines import Engine
-from biounet.inference.predict import plan_for, predict_array, show_bytes, tile_memory
+from biounet.inference.predict import Prediction, plan_for, predict_array, show_bytes, tile_memory
 from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
+from biounet.workflows.export import EXPORTED, check_frames, export, objects_of
 
 Float32 = npt.NDArray[np.float32]
 
-SAVED = ("labels", "probabilities", "overlay")
+SAVED = ("labels", "probabilities", "overlay", *EXPORTED)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Request:
     save: tuple[str, ...] = ("labels", "overlay")
     tile: int | None = None
     memory: int | None = None
-    channels: tuple[int, ...] | None = None
+    channels: tuple[int | str, ...] | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.save) - set(SAVED))
@@ -46,8 +50,10 @@ class Request:
             raise UsageError(f"--save {','.join(self.save)!r}: choose from {', '.join(SAVED)}, with commas")
         if self.tile is not None and self.tile < 1:
             raise UsageError(f"--tile {self.tile}: must be at least 1 pixel")
-        if self.channels is not None and min(self.channels, default=-1) < 0:
-            raise UsageError(f"--channels {list(self.channels)}: write indices from 0 with commas, as 0,2")
+        if self.channels is not None and not (self.channels and all(str(one).strip() for one in self.channels)):
+            raise UsageError(
+                f"--channels {list(self.channels)}: write names or positions from 0 with commas, as DAPI,2"
+            )
 
 
 @dataclass
@@ -117,6 +123,7 @@ def predict_files(
     """
     listen = listen or (lambda text, done, total: None)
     begin = time.perf_counter()
+    check_frames(inputs, request.save)
     _make_folder(request.out)
     results = []
     for path in inputs:
@@ -131,6 +138,9 @@ def predict_files(
             listen(f"failed: {done.error}", 0, 0)
         done.seconds = time.perf_counter() - start
         results.append(done)
+    if "table" in request.save:
+        tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
+        join_tables(request.out / "objects.csv", tables)
     _write_run(model, engine, request, results, start_up_s, time.perf_counter() - begin)
     return results
 
@@ -144,25 +154,40 @@ def refuse_failed(results: Sequence[Done]) -> None:
 
 
 def select_channels(
-    plane: npt.NDArray[Any], model: Model, channels: Sequence[int] | None, path: Path
+    plane: npt.NDArray[Any],
+    model: Model,
+    channels: Sequence[int | str] | None,
+    path: Path,
+    *,
+    stated: Sequence[str] = (),
 ) -> npt.NDArray[Any]:
     """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
 
-    Without ``channels``, a model that learnt from chosen channels (not the first few) takes the same.
+    ``stated``: names of its channels, where its file states them.
+    Without ``channels`` a model that learnt channels by name takes those of the same names, where the file
+    names its channels; one that learnt from chosen positions (not the first few) takes the same ones. Raises
+    `DataError` that lists what the file has where one is missing or stands there twice.
     """
     names = model.channels
-    if channels is None and names != tuple(map(str, range(len(names)))) and all(n.isdigit() for n in names):
-        channels = [int(name) for name in names]
+    stated = stated if len(stated) == len(plane) else ()
+    by_position = all(name.isdecimal() for name in names)
+    if channels is None and ((stated and not by_position) or (by_position and not _are_the_first(names))):
+        channels = names
     if channels is not None:
-        if max(channels) >= len(plane):
-            raise DataError(f"{path}: --channels {list(channels)}, but the image has channels 0 to {len(plane) - 1}")
-        plane = plane[list(channels)]
-    wanted = len(model.channels)
+        try:
+            plane = plane[find_channels(channels, stated, len(plane), path)]
+        except UsageError as error:
+            raise DataError(f"{error}; the model takes {', '.join(names)}: choose them with --channels") from error
+    wanted = len(names)
     if len(plane) == 1 and wanted == 3:
         plane = np.repeat(plane, 3, axis=0)
     if len(plane) != wanted:
         raise DataError(f"{path}: {len(plane)} channels, the model takes {wanted}; choose them with --channels")
     return plane
+
+
+def _are_the_first(names: Sequence[str]) -> bool:
+    return list(names) == list(map(str, range(len(names))))
 
 
 def _make_folder(out: Path) -> None:
@@ -175,12 +200,17 @@ def _make_folder(out: Path) -> None:
 def _predict_file(model: Model, engine: Engine, path: Path, request: Request, done: Done, listen: Listener) -> None:
     image = read_image(path)
     check_finite(image, path)
-    items = [select_channels(plane, model, request.channels, path) for plane in planes(image, model.ndim)]
+    items = [
+        select_channels(plane, model, request.channels, path, stated=image.channel_names)
+        for plane in planes(image, model.ndim)
+    ]
     plan = plan_for(items[0].shape[1:], engine, tile=request.tile, memory=request.memory)
     done.plan = str(plan)
     done.shape = tuple(items[0].shape[1:]) if len(items) == 1 else (len(items), *items[0].shape[1:])
     listen(_plan_line(path, plan, engine, len(items)), 0, 0)
-    predictions = []
+    predictions: list[Prediction] = []
+    exports: list[Objects] = []
+    wanted = bool(set(request.save) & set(EXPORTED))
     for index, item in enumerate(items):
         first, total = index * len(plan), len(items) * len(plan)
 
@@ -188,9 +218,12 @@ def _predict_file(model: Model, engine: Engine, path: Path, request: Request, do
             listen("", before + n, total)
 
         found = predict_array(model, engine, item, plan=plan, progress=told)
+        if wanted:
+            exports.append(objects_of(model, image, item, found, index if len(items) > 1 else None))
         keep = "probabilities" in request.save
-        predictions.append((found.labels, found.probabilities if keep else None))
+        predictions.append(found if keep else replace(found, probabilities=found.probabilities[:, :0].copy()))
     _write(model, image, items, predictions, request, done)
+    done.files += [str(file.relative_to(request.out)) for file in export(path, exports, request.out, request.save)]
 
 
 def _plan_line(path: Path, plan: TilePlan, engine: Engine, images: int) -> str:
@@ -205,23 +238,28 @@ def _write(
     model: Model,
     image: Image,
     items: Sequence[npt.NDArray[Any]],
-    predictions: Sequence[tuple[npt.NDArray[np.int32], Float32 | None]],
+    predictions: Sequence[Prediction],
     request: Request,
     done: Done,
 ) -> None:
     several = len(items) > 1
-    labels = np.stack([p[0] for p in predictions]) if several else predictions[0][0]
+    labels = np.stack([p.labels for p in predictions]) if several else predictions[0].labels
     done.empty = not labels.any()
     if model.task == "instances":
-        done.objects = int(sum(int(p[0].max(initial=0)) for p in predictions))
+        done.objects = int(sum(int(p.labels.max(initial=0)) for p in predictions))
     size = image.pixel_size(model.ndim)
     axes = ("T" if several else "") + "ZYX"[-model.ndim :]
     if "labels" in request.save:
         path = request.out / f"{done.name}_labels.tif"
         write_labels(path, labels, pixel_size_um=size, axes=axes)
         done.files.append(path.name)
+        if predictions[0].classes is not None:
+            classes = np.stack([p.classes[p.labels] for p in predictions if p.classes is not None])
+            path = request.out / f"{done.name}_classes.tif"
+            write_labels(path, classes if several else classes[0], pixel_size_um=size, axes=axes)
+            done.files.append(path.name)
     if "probabilities" in request.save:
-        maps = [p[1] for p in predictions if p[1] is not None]
+        maps = [p.probabilities for p in predictions]
         path = request.out / f"{done.name}_probabilities.tif"
         # several images: classes first, then the images along Z
         array = np.stack(maps, axis=1) if several else maps[0]
@@ -230,7 +268,7 @@ def _write(
     if "overlay" in request.save:
         path = request.out / f"{done.name}_overlay.png"
         middle = len(items) // 2
-        write_png(path, overlay(items[middle], predictions[middle][0]))
+        write_png(path, overlay(items[middle], predictions[middle].labels))
         done.files.append(path.name)
 
 

@@ -1,0 +1,153 @@
+"""Time of writing objects for other programs, beside scikit-image on the same objects in the same run.
+
+    python benchmarks/exchange.py [--objects 10000] [--cells 3600] [--side 2048] [--repeat 3] [--large 0]
+
+ROI set and GeoJSON of 10,000 objects, reading them back, and the measurements of 3,600 objects in 2048x2048.
+The rivals: `skimage.measure.find_contours` on every object, which is what outlines are mostly made with and
+does not give back the same pixels, and `skimage.measure.regionprops_table` with the same columns.
+``--large 300000`` also streams that many objects to compressed GeoJSON and prints the peak of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.measure import find_contours, regionprops_table
+
+from biounet.exchange.geojson import write_geojson
+from biounet.exchange.measure import measure
+from biounet.exchange.objects import Objects
+from biounet.exchange.rois import write_rois
+from biounet.images.geojson import geojson_outlines
+from biounet.images.outlines import paint
+from biounet.images.rois import roi_outlines
+
+Labels = npt.NDArray[np.int32]
+
+COLUMNS = (
+    "label", "area", "perimeter", "centroid", "axis_major_length", "axis_minor_length", "solidity", "intensity_mean",
+)  # fmt: skip
+
+
+def cells(count: int, step: int, rng: np.random.Generator) -> Labels:
+    """Labels of touching discs on a jittered grid of ``step`` pixels; where they overlap the later lies above."""
+    across = int(np.ceil(np.sqrt(count)))
+    labels = np.zeros((across * step,) * 2, np.int32)
+    for number, (row, column) in enumerate(list(np.ndindex(across, across))[:count], start=1):
+        y, x = (np.array([row, column]) + 0.5) * step + rng.normal(0, step * 0.05, 2)
+        radius = step * rng.uniform(0.4, 0.52)
+        top, left = (max(0, int(c - radius)) for c in (y, x))
+        window = labels[top : int(y + radius) + 2, left : int(x + radius) + 2]
+        yy, xx = np.ogrid[top : top + window.shape[0], left : left + window.shape[1]]
+        window[(yy - y) ** 2 + (xx - x) ** 2 < radius**2] = number
+    return labels
+
+
+def seconds(function: Callable[[], Any], repeat: int) -> tuple[float, float]:
+    """Medians of several runs: of the clock, and of the processor, which other programs disturb less."""
+    times = []
+    for _ in range(repeat):
+        clock, processor = time.perf_counter(), time.process_time()
+        function()
+        times.append((time.perf_counter() - clock, time.process_time() - processor))
+    clocks, processors = zip(*times, strict=True)
+    return statistics.median(clocks), statistics.median(processors)
+
+
+def line(what: str, times: tuple[float, float], note: str = "") -> None:
+    """One row of results."""
+    print(f"  {what:40s} {times[0]:7.2f} s   {times[1]:6.2f} s of processor   {note}".rstrip())
+
+
+def contours(labels: Labels) -> int:
+    """The rival's outlines, object by object in its own box."""
+    count = 0
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            count += len(find_contours(np.pad(labels[box] == number, 1).astype(np.float32), 0.5))
+    return count
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=10_000)
+    parser.add_argument("--cells", type=int, default=3600)
+    parser.add_argument("--side", type=int, default=2048)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--large", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        outlines(options, Path(name), rng)
+        measurements(options, rng)
+        if options.large:
+            large(options.large, Path(name), rng)
+
+
+def outlines(options: argparse.Namespace, folder: Path, rng: np.random.Generator) -> None:
+    """ROI set and GeoJSON, written and read back."""
+    labels = cells(options.objects, 34, rng)
+    objects = [Objects(labels, "a", rng.integers(0, 255, (1, *labels.shape)).astype(np.uint8))]
+    count = len(np.unique(labels)) - 1
+    print(f"{count:,} objects in {labels.shape[0]}x{labels.shape[1]}")
+    rois, geojson = folder / "a.zip", folder / "a.geojson"
+    jobs: dict[str, Callable[[], Any]] = {
+        "write RoiSet.zip": lambda: write_rois(rois, objects),
+        "write GeoJSON with measurements": lambda: write_geojson(geojson, objects),
+        "read RoiSet.zip to pixels": lambda: paint(roi_outlines(rois), labels.shape),
+        "read GeoJSON to pixels": lambda: paint(geojson_outlines(geojson), labels.shape),
+        "rival: find_contours, nothing written": lambda: contours(labels),
+    }
+    times = {job: seconds(function, options.repeat) for job, function in jobs.items()}
+    for job, took in times.items():
+        line(job, took)
+    same = all(
+        np.array_equal(paint(read(file), labels.shape).labels > 0, labels > 0)
+        for read, file in ((roi_outlines, rois), (geojson_outlines, geojson))
+    )
+    print(f"  the same pixels come back: {same}")
+
+
+def measurements(options: argparse.Namespace, rng: np.random.Generator) -> None:
+    """All columns of all objects."""
+    across = int(np.sqrt(options.cells))
+    labels = cells(across**2, options.side // across, rng)
+    labels = np.pad(labels, ((0, max(0, options.side - len(labels))),) * 2)
+    image = rng.integers(0, 4000, labels.shape).astype(np.uint16)
+    ours = seconds(lambda: measure(Objects(labels, "a", image[None])), options.repeat)
+    rival = seconds(lambda: regionprops_table(labels, image, properties=COLUMNS), 1)
+    print(f"measurements of {len(np.unique(labels)) - 1:,} objects in {labels.shape[0]}x{labels.shape[1]}")
+    line("biounet", ours)
+    line("rival: regionprops_table", rival, f"{rival[1] / ours[1]:.1f} times the processor")
+
+
+def large(count: int, folder: Path, rng: np.random.Generator) -> None:
+    """Very many objects, compressed."""
+    labels = cells(count, 24, rng)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    path = folder / "large.geojson.gz"
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        written = write_geojson(path, [Objects(labels, "large")])
+
+    took = seconds(write, 1)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{written:,} objects in {labels.shape[0]}x{labels.shape[1]} to compressed GeoJSON")
+    line("write", took, f"{path.stat().st_size / 1e6:.0f} MB, memory at most {after:.1f} GiB ({before:.1f} before)")
+
+
+if __name__ == "__main__":
+    main()

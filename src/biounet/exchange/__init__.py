@@ -1,0 +1,1 @@
+"""Objects out to other programs: ROIs, GeoJSON, tables of measurements, challenge masks."""

@@ -1,0 +1,77 @@
+"""Predictions on their way to other programs: which objects they are, and the files that hold them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import UsageError
+from biounet.exchange.challenge import write_masks
+from biounet.exchange.objects import Objects, mean_probability
+from biounet.exchange.save import EXPORTS, save_objects
+from biounet.images.formats import stem_name
+from biounet.images.image import Image
+from biounet.inference.predict import Prediction
+from biounet.labels.components import components
+from biounet.model_file import Model
+
+EXPORTED = (*EXPORTS, "ctc")
+
+
+def objects_of(model: Model, image: Image, item: npt.NDArray[Any], found: Prediction, index: int | None) -> Objects:
+    """The objects of one predicted plane or volume; of a class model the face-connected pieces of each class.
+
+    ``item``: its pixels (C, *spatial) as the model saw them. ``index``: which item of its image it is, None
+    where it is the only one.
+    """
+    labels, classes = found.labels, found.classes
+    if model.task == "classes":
+        labels = components(found.labels)
+        classes = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+        classes[labels] = found.labels
+    z, t = _place(image, model.ndim, index)
+    return Objects(
+        labels,
+        stem_name(image.source),
+        item,
+        model.channels,
+        classes,
+        model.classes,
+        mean_probability(labels, found.probabilities, classes),
+        image.pixel_size(model.ndim),
+        z=z,
+        t=t,
+    )
+
+
+def export(path: Path, objects: Sequence[Objects], out: Path, kinds: Sequence[str]) -> list[Path]:
+    """Write the objects of one input file as each of ``kinds``; the paths written."""
+    written = save_objects(out, stem_name(path), kinds, objects)
+    if "ctc" in kinds:
+        sequence = path.parent.name if re.fullmatch(r"\d\d", path.parent.name) else "01"
+        written += write_masks(out, objects, sequence=sequence)
+    return written
+
+
+def check_frames(inputs: Sequence[Path], kinds: Sequence[str]) -> None:
+    """Raise `UsageError` where challenge masks are wanted of files that are no frames of one sequence."""
+    wrong = [path.name for path in inputs if not re.fullmatch(r"t\d{3,4}", stem_name(path))]
+    if "ctc" in kinds and wrong and len(inputs) > 1:
+        raise UsageError(
+            f"--save ctc: {wrong[0]} does not say which frame it is; name the files t000, t001, ..., or give one stack"
+        )
+
+
+def _place(image: Image, ndim: int, index: int | None) -> tuple[int | None, int | None]:
+    """z and t from 0 of an item, None where the image has no such axis or is one item."""
+    if index is None:
+        return None, None
+    if ndim == 3 or "Z" not in image.axes:
+        return None, index
+    depth = image.array.shape[image.axes.index("Z")]
+    return index % depth, index // depth if "T" in image.axes or "I" in image.axes else None
