@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError
-from biounet.evaluation.blocks import block_scores, blocks_per_image
+from biounet.evaluation.blocks import Scored, block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
 from biounet.images.annotation import load_labels
-from biounet.images.examples import load
+from biounet.images.examples import Example, load
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
@@ -32,12 +32,16 @@ _NO_LABELS = ("_probabilities", "_overlay", "_classes")
 
 @dataclass(frozen=True)
 class Truth:
-    """One annotated image: NAME and page (None for a file of one) find its prediction."""
+    """One annotated image: NAME and page (None for a file of one) find its prediction.
+
+    ``example``: the image itself, where the truth is a data folder.
+    """
 
     name: str
     stem: str
     page: int | None
     labels: Labels
+    example: Example | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Evaluation:
     result: dict[str, Any]
     meaning: Meaning
     statements: tuple[str, ...]
+    pairs: tuple[Pair, ...]
 
 
 def evaluate_files(
@@ -80,32 +85,28 @@ def evaluate_files(
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
     pairs = find_pairs(Path(predicted), truths, meaning)
+    scored = score_pairs(pairs, meaning, warping=warping)
+    result = summarise(scored.images, np.random.default_rng(seed), blocks=scored.blocks)
+    statements.append(meaning.reason)
+    return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
+
+
+def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True) -> Scored:
+    """All scores of each pair, and of blocks of them where there are fewer than six."""
     names = [str(v) for v in meaning.values] or None
-    scores: list[tuple[str, Scores]] = []
+    images: list[tuple[str, Scores]] = []
     blocks: list[Scores] = []
     for pair in pairs:
-        found = evaluate_pair(
-            pair.predicted,
-            pair.true,
-            task=meaning.task,
-            probabilities=pair.probabilities,
-            classes=names,
-            warping=warping,
-        )
-        scores.append((pair.name, found))
+        given: dict[str, Any] = {
+            "task": meaning.task,
+            "probabilities": pair.probabilities,
+            "classes": names,
+            "warping": warping,
+        }
+        images.append((pair.name, evaluate_pair(pair.predicted, pair.true, **given)))
         if len(pairs) < FEWEST_VALUES:
-            blocks += block_scores(
-                pair.predicted,
-                pair.true,
-                blocks_per_image(len(pairs)),
-                task=meaning.task,
-                probabilities=pair.probabilities,
-                classes=names,
-                warping=warping,
-            )
-    result = summarise(scores, np.random.default_rng(seed), blocks=blocks)
-    statements.append(meaning.reason)
-    return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements))
+            blocks += block_scores(pair.predicted, pair.true, blocks_per_image(len(pairs)), **given)
+    return Scored(images, blocks)
 
 
 def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, list[str]]:
@@ -120,7 +121,7 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
         return truths, (), None, [f"{len(files)} label files in {path}"]
     dataset = find_dataset(path)
     truths = [
-        Truth(item.name, stem_name(item.image.path), item.image.page, example.labels)
+        Truth(item.name, stem_name(item.image.path), item.image.page, example.labels, example)
         for item, example in zip(dataset.items, load(dataset), strict=True)
     ]
     return truths, dataset.values, dataset.task, list(dataset.reasons)
