@@ -21,7 +21,7 @@ def train(
         ),
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
-    network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    network: Annotated[str, typer.Option(help="unet, fcn8s, fcn16s, fcn32s or patch_cnn.")] = "unet",
     budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, samples and dropout.")] = 0,

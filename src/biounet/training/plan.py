@@ -22,7 +22,7 @@ from biounet.networks.verify import verify_geometry
 from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
-from biounet.settings import Settings
+from biounet.settings import NETWORK_TAKES, NetworkSettings, Settings
 from biounet.training.data import TrainingData
 from biounet.training.precision import pick_precision
 from biounet.training.split import Split, split_examples
@@ -76,7 +76,8 @@ def make_plan(
         f"{parameter_count(network):,} parameters, "
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
-        f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
+        f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
+        f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
         *_weights_of_classes(data.meaning, sampler),
     )
     return Plan(network, geometry, normalisation, split, sampler, precision, statements)
@@ -85,22 +86,20 @@ def make_plan(
 def make_network(data: TrainingData, settings: Settings, factory: Factory | None) -> nn.Module:
     """The network of the settings for these channels and classes, or the verified foreign one."""
     if factory is None:
-        chosen = settings.network
-        depth = min(chosen.depth, _DEPTH_3D) if data.ndim == 3 and chosen.pooling is None else chosen.depth
-        instances = data.meaning.task == "instances"
-        return build(
-            {
-                **chosen.model_dump(),
-                "depth": depth,
-                # measured: with it cells are told apart after a third of the steps, but thin membranes
-                # that part two regions of a class break
-                "batch_norm": instances if chosen.batch_norm is None else chosen.batch_norm,
-                "in_channels": data.channels,
-                "classes": data.classes,
-                "ndim": data.ndim,
-            }
-        )
+        return build(_description(data, settings.network))
     return _verified(factory, data)
+
+
+def _description(data: TrainingData, chosen: NetworkSettings) -> dict[str, Any]:
+    """What `build` makes the network of: of the settings those that it has."""
+    values = {key: getattr(chosen, key) for key in NETWORK_TAKES.get(chosen.name, ())}
+    if "depth" in values and data.ndim == 3 and chosen.pooling is None:
+        values["depth"] = min(chosen.depth, _DEPTH_3D)
+    if "batch_norm" in values and chosen.batch_norm is None:
+        # measured: with it cells are told apart after a third of the steps, but thin membranes
+        # that part two regions of a class break
+        values["batch_norm"] = data.meaning.task == "instances"
+    return {"name": chosen.name, **values, "in_channels": data.channels, "classes": data.classes, "ndim": data.ndim}
 
 
 def _verified(factory: Factory, data: TrainingData) -> nn.Module:
@@ -157,6 +156,7 @@ def make_sampler(
         line_width=line,
         classes=data.classes,
         classes_of=of_images,
+        balanced=settings.training.balanced,
     )
 
 
