@@ -8,11 +8,12 @@ from pydantic import ValidationError
 from biounet.errors import UsageError
 from biounet.geometry import unet_geometry
 from biounet.inference.tiling import DEFAULT_TILE
+from biounet.networks.build import NETWORKS
 from biounet.networks.unet import UNet
 from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import border_weights, weight_map
 from biounet.samples.elastic import displacement_field, elastic_deformation
-from biounet.settings import PRESETS, Settings, check_settings, paper, read_settings, standard
+from biounet.settings import NETWORK_TAKES, PRESETS, Settings, check_settings, paper, read_settings, standard
 
 
 def defaults(function):
@@ -261,3 +262,34 @@ def test_every_section_refuses_unknown_keys():
     for section in sections:
         with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
             section(xyzzy=1)
+
+
+# -- networks other than the U-Net
+
+
+def test_a_patch_classifier_learns_from_balanced_windows():
+    settings = read_settings("standard", overrides=["network.name=patch_cnn", "training.batch_size=16"])
+    assert (settings.network.width, settings.training.tile, settings.training.balanced) == (48, 1, True)
+    assert settings.training.batch_size == 16  # what is asked for comes last
+    assert read_settings("standard").training.balanced is False
+    assert read_settings("paper", values={"network.name": "fcn8s"}).network.width == 64
+
+
+def test_every_network_can_be_chosen_and_has_the_settings_that_its_module_takes():
+    assert set(NETWORK_TAKES) == set(NETWORKS)
+    for name, keys in NETWORK_TAKES.items():
+        taken = set(inspect.signature(NETWORKS[name]).parameters)
+        assert taken - {"in_channels", "classes", "ndim", "stride"} == set(keys), name
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["network.window=33"], "setting network.window means nothing for network unet; it is one of patch_cnn"),
+        (["network.name=fcn8s", "network.depth=3"], "network.depth means nothing for network fcn8s; it is one of unet"),
+        (["network.name=vit"], "network 'vit' is not known; choose unet, fcn8s, fcn16s, fcn32s, patch_cnn"),
+    ],
+)
+def test_settings_of_another_network_are_refused(given, words):
+    with pytest.raises(UsageError, match=words):
+        read_settings(overrides=given)

@@ -26,15 +26,16 @@ Block = Annotated[int, Field(ge=1)]
 
 
 class NetworkSettings(_Section):
-    """Size of the network; the defaults are the paper's."""
+    """Size of the network; the defaults are the paper's. `NETWORK_TAKES` tells which network has what."""
 
-    name: str = "unet"
-    width: int = Field(64, ge=1)  # channels of the first level
+    name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
+    width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
     depth: int = Field(4, ge=0, le=7)  # poolings
     pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
     stem: Block | tuple[Block, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
+    window: int = Field(65, ge=9)  # side of the window that patch_cnn sees; odd
 
 
 class AugmentationSettings(_Section):
@@ -79,6 +80,7 @@ class TrainingSettings(_Section):
     clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
     batch_size: int = Field(1, ge=1)
     tile: int | None = Field(388, ge=1)  # side of the output; moved to the nearest admissible; null: by the stem
+    balanced: bool = False  # samples lie on each class equally often, instead of anywhere; for small tiles
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
     weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where it is the faster one
@@ -147,6 +149,28 @@ def standard() -> Settings:
 
 PRESETS = {"paper": paper, "standard": standard}
 
+# What networks other than the U-Net are trained with, over either preset. A patch classifier learns from
+# windows, one pixel of output each, of either class in equal shares (Ciresan et al. 2012, section 2); 64 a
+# step keep two cores busy, and the gradient of one pixel would be noise. It has 48 maps a level, as there.
+FOR_NETWORK: dict[str, dict[str, Any]] = {
+    "patch_cnn": {
+        "network.width": 48,
+        "network.dropout": 0.0,
+        "training.tile": 1,
+        "training.batch_size": 64,
+        "training.balanced": True,
+    },
+}
+
+_OF_FCN = ("width", "batch_norm", "dropout")
+NETWORK_TAKES: dict[str, tuple[str, ...]] = {
+    "unet": ("width", "depth", "pooling", "stem", "batch_norm", "dropout"),
+    "fcn8s": _OF_FCN,
+    "fcn16s": _OF_FCN,
+    "fcn32s": _OF_FCN,
+    "patch_cnn": ("width", "window", "dropout"),
+}
+
 
 def read_settings(
     preset: str = "standard",
@@ -157,21 +181,25 @@ def read_settings(
 ) -> Settings:
     """A preset, then a TOML or JSON file over it, then ``key=value`` texts, then ``values`` over that.
 
-    ``values`` maps dotted keys to values; None leaves a setting as it is.
+    ``values`` maps dotted keys to values; None leaves a setting as it is. Where these choose a network
+    of `FOR_NETWORK`, its values come right after the preset.
 
     Raises `UsageError` naming the key, its value and what is allowed.
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset!r} is not known; choose {' or '.join(PRESETS)}")
     settings = dict(dotted(PRESETS[preset]().model_dump(exclude={"preset"})))
+    given: dict[str, Any] = {}
     if file is not None:
-        _merge(settings, _read_file(file), f"--config {file}")
+        _merge(given, _read_file(file), settings, f"--config {file}")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text!r} has no value; write --set key=value, as training.batch_size=2")
-        _merge(settings, {key.strip(): _parsed(value.strip())}, "--set")
-    _merge(settings, {key: value for key, value in (values or {}).items() if value is not None}, "option")
+        _merge(given, {key.strip(): _parsed(value.strip())}, settings, "--set")
+    _merge(given, {key: value for key, value in (values or {}).items() if value is not None}, settings, "option")
+    _check_network(given)
+    settings |= FOR_NETWORK.get(given.get("network.name", ""), {}) | given
     nested: dict[str, Any] = {"preset": preset}
     for name, value in settings.items():
         section, _, key = name.partition(".")
@@ -199,11 +227,23 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _merge(settings: dict[str, Any], new: Mapping[str, Any], origin: str) -> None:
+def _merge(given: dict[str, Any], new: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> None:
     for name, value in dotted(new):
-        if name not in settings:
-            raise UsageError(f"{origin}: {_unknown(name, settings)}")
-        settings[name] = value
+        if name not in known:
+            raise UsageError(f"{origin}: {_unknown(name, known)}")
+        given[name] = value
+
+
+def _check_network(given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a network that there is not, and for settings that the chosen one has not."""
+    network = given.get("network.name", "unet")
+    if network not in NETWORK_TAKES:
+        raise UsageError(f"network {network!r} is not known; choose {', '.join(NETWORK_TAKES)}")
+    for name in given:
+        section, _, key = name.partition(".")
+        if section == "network" and key not in ("name", *NETWORK_TAKES[network]):
+            have = [other for other, keys in NETWORK_TAKES.items() if key in keys]
+            raise UsageError(f"setting {name} means nothing for network {network}; it is one of {', '.join(have)}")
 
 
 def _unknown(name: str, settings: Mapping[str, Any]) -> str:

@@ -186,7 +186,7 @@ def test_a_missing_model(biounet, data, tmp_path):
         (["--set", "training.learning_rate=-1"], ["setting training.learning_rate (=-1)", "greater than 0"]),
         (["--config", "gone.toml"], ["--config gone.toml: cannot be read"]),
         (["--preset", "best"], ["--preset 'best' is not known; choose paper or standard"]),
-        (["--network", "vit"], ["network 'vit' is not known; known are unet"]),
+        (["--network", "vit"], ["network 'vit' is not known; choose unet, fcn8s, fcn16s, fcn32s, patch_cnn"]),
         (["--budget", "soon"], ["--budget 'soon': write a time such as 15min, 90s or 2h"]),
         (["--budget", "-5min"], ["--budget '-5min': write a time"]),
         (["--budget", "0"], ["--budget '0': write a time"]),

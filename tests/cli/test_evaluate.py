@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -98,3 +99,16 @@ def test_a_missing_prediction(biounet, predicted, data):
     done = biounet("evaluate", predicted, data)
     assert done.code == 3
     assert "no prediction for zelle 9" in done.complaint
+
+
+def test_tables_for_a_spreadsheet(biounet, predicted, data, tmp_path):
+    done = biounet("evaluate", predicted, data, "--csv", tmp_path / "Tabellen", "--json")
+    assert done.code == 0
+    with (tmp_path / "Tabellen" / "images.csv").open(encoding="utf-8-sig", newline="") as file:
+        images = list(csv.DictReader(file))
+    assert [row["name"] for row in images] == ["zelle 14", "zelle 5", "zelle 9"]
+    assert [float(row["seg"]) for row in images] == [image["seg"] for image in done.json["images"]]
+    with (tmp_path / "Tabellen" / "objects.csv").open(encoding="utf-8-sig", newline="") as file:
+        objects = list(csv.DictReader(file))
+    assert [row["image"] for row in objects] == ["zelle 14"] * 14 + ["zelle 5"] * 5 + ["zelle 9"] * 9
+    assert [row["true"] for row in objects if row["kind"] == "missed"] == ["1", "1", "1"]

@@ -96,6 +96,55 @@ def test_pairs_of_different_length():
         paired_difference([0.1, 0.2], [0.3], np.random.default_rng(0))
 
 
+def test_a_difference_over_blocks_is_moved_to_the_mean_over_images():
+    better = [score + 0.02 + 0.01 * (k % 3) for k, score in enumerate(SCORES)]
+    plain = paired_difference(better, SCORES, np.random.default_rng(0))
+    moved = paired_difference(better, SCORES, np.random.default_rng(0), moved_to=plain.mean - 0.1)
+    assert (moved.low, moved.mean, moved.high) == pytest.approx((plain.low - 0.1, plain.mean - 0.1, plain.high - 0.1))
+    assert moved.probability_better == 0.0
+
+
+def two_methods(rng, kind, count, effect):
+    """Scores of two methods on the same images, which are hard or easy for both; a is better by ``effect``."""
+    hard = rng.normal(0.8, 0.1, count)
+    draw = {"normal": lambda: rng.normal(0, 0.03, count), "skewed": lambda: -rng.gamma(1.0, 0.03, count)}[kind]
+    return list(hard + effect + draw()), list(hard + draw())
+
+
+def covered_and_wrong(kind, count, effect, comparisons):
+    """How often the paired interval holds the true difference, and how often the worse is called better."""
+    rng = np.random.default_rng(7)
+    pairs = (two_methods(rng, kind, count, effect) for _ in range(comparisons))
+    found = [paired_difference(a, b, rng) for a, b in pairs]
+    covered = np.mean([difference.low <= effect <= difference.high for difference in found])
+    return covered, np.mean([difference.high < 0 for difference in found])
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed"])
+def test_the_paired_interval_covers_the_true_difference(kind):
+    covered, wrong = covered_and_wrong(kind, 10, 0.02, 400)
+    assert 0.90 <= covered <= 0.98  # nominal 0.95; the standard error of this share is 0.011
+    assert wrong <= 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [6, 10, 30])
+@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize("effect", [0.0, 0.02])
+def test_the_paired_interval_covers_the_true_difference_often_tried(kind, count, effect):
+    covered, wrong = covered_and_wrong(kind, count, effect, 2000)
+    assert 0.91 <= covered <= 0.97
+    assert wrong <= 0.05
+
+
+def test_without_pairing_the_interval_would_be_several_times_as_wide():
+    rng = np.random.default_rng(7)
+    a, b = two_methods(rng, "normal", 30, 0.02)
+    paired = paired_difference(a, b, np.random.default_rng(0))
+    shuffled = paired_difference(a, list(rng.permutation(b)), np.random.default_rng(0))
+    assert paired.high - paired.low < (shuffled.high - shuffled.low) / 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [6, 10, 30])
 @pytest.mark.parametrize("kind", ["normal", "skewed", "very skewed", "counts"])

@@ -55,11 +55,13 @@ def test_an_object_that_reaches_into_the_unknown_is_not_spurious():
 def test_object_table_written_out():
     true = np.array([5, 5, 5, 0, 8, 0, 0, -1])
     predicted = np.array([2, 2, 4, 0, 0, 0, 9, 9])
-    keys = ("true", "predicted", "true_pixels", "predicted_pixels", "iou", "touches_unknown")
+    keys = ("true", "predicted", "true_pixels", "predicted_pixels", "iou", "kind", "touches_unknown")
     rows = [tuple(row[key] for key in keys) for row in object_table(predicted, true)]
     assert rows == [
-        (5, 2, 3, 2, 2 / 3, False),
-        (8, None, 1, None, 0.0, False),
-        (None, 4, None, 1, 0.0, False),
-        (None, 9, None, 1, 0.0, True),
+        (5, 2, 3, 2, 2 / 3, "split", False),
+        (8, None, 1, None, 0.0, "missed", False),
+        (None, 4, None, 1, 0.0, None, False),
+        (None, 9, None, 1, 0.0, None, True),
     ]
+    merged = object_table(np.array([1, 1, 1, 0, 3]), np.array([6, 0, 7, 0, 0]))
+    assert [row["kind"] for row in merged] == ["merged", "merged", "spurious"]

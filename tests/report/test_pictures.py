@@ -5,8 +5,7 @@ import pytest
 from matplotlib import colormaps
 
 from biounet.errors import UsageError
-from biounet.evaluation.object_errors import object_errors
-from biounet.report.errors_by_kind import kinds_of_objects
+from biounet.evaluation.object_errors import kinds_of_objects, object_errors
 from biounet.report.pictures import (
     ERROR_COLOURS,
     class_overlay,
@@ -20,6 +19,7 @@ from biounet.report.pictures import (
     stack,
     to_grey8,
     to_rgb,
+    wrong_class_layer,
 )
 from biounet.samples.synthetic import synthetic_cells
 
@@ -203,3 +203,17 @@ def test_pictures_side_by_side():
     assert not np.array_equal(side_by_side([right], ["ö"]), side_by_side([right], ["ü"]))
     with pytest.raises(UsageError, match="1 pictures and 2 captions"):
         side_by_side([left], ["a", "b"])
+
+
+def test_wrong_classes_are_drawn_where_the_class_is_known():
+    true = np.array([[0, 1, 2, -1]], np.int32)
+    layer = wrong_class_layer(np.array([[0, 2, 2, 1]], np.int32), true)
+    assert (layer[0, :, 3] > 0).tolist() == [False, True, False, False]
+
+
+def test_of_volumes_the_middle_plane_is_shown():
+    true = np.zeros((5, 4, 6), np.int32)
+    predicted = true.copy()
+    predicted[2, 1, 3], predicted[0, 0, 0] = 1, 1
+    layer = wrong_class_layer(predicted, true)
+    assert np.argwhere(layer[..., 3]).tolist() == [[1, 3]]

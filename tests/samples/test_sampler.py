@@ -319,3 +319,67 @@ def test_what_does_not_fit_is_refused():
         sampler(good, margin=(41, 20))
     with pytest.raises(UsageError, match=r"class_weights \(=\(0.5, 2.0\)\) must give 3 numbers"):
         sampler(good, classes=3)
+
+
+# -- balanced patches
+
+
+def lonely():
+    """One small cell in a large background: 25 of 6,400 pixels."""
+    labels = np.zeros((80, 80), np.int32)
+    labels[30:35, 40:45] = 1
+    return labels
+
+
+PATCH = {"input_size": (9, 9), "output_size": (1, 1), "margin": (4, 4)}
+
+
+@pytest.mark.parametrize("task", ["instances", "classes"])
+def test_balanced_patches_show_every_class_equally_often(task):
+    labels = lonely()
+    draws = sampler(labels, balanced=True, task=task, augmentation=Augmentation(), **PATCH)
+    classes = [int(draws.sample(0, step, 0).target[0, 0]) for step in range(400)]
+    assert 0.42 < np.mean(classes) < 0.58
+    anywhere = sampler(labels, task=task, augmentation=OFF, **PATCH)
+    assert np.mean([int(anywhere.sample(0, step, 0).target[0, 0]) for step in range(400)]) < 0.03
+
+
+def test_a_balanced_patch_is_centred_on_a_pixel_of_its_class():
+    labels = lonely()
+    draws = sampler(labels, balanced=True, **PATCH)
+    seen = set()
+    for step in range(300):
+        sample = draws.sample(0, step, 0)
+        y, x = (int(v) for v in sample.image[:, 4, 4])
+        assert sample.target[0, 0] == (labels[y, x] > 0)
+        seen.add((y, x))
+    assert {(y, x) for y in range(30, 35) for x in range(40, 45)} <= seen  # every pixel of the rare class
+
+
+def test_the_line_between_touching_cells_is_drawn_as_background():
+    labels = np.zeros((12, 24), np.int32)
+    labels[:, :12], labels[:, 12:] = 1, 2  # nothing but two cells and the line that is carved
+    draws = sampler(labels, balanced=True, **PATCH)
+    found = [draws.sample(0, step, 0) for step in range(100)]
+    background = {int(s.image[1, 4, 4]) for s in found if s.target[0, 0] == 0}
+    assert background == {11, 12}
+    assert 30 < sum(int(s.target[0, 0]) for s in found) < 70
+
+
+def test_balanced_patches_weigh_alike_and_unknown_pixels_are_never_drawn():
+    labels = lonely()
+    labels[:, :30] = -1
+    draws = sampler(labels, balanced=True, class_weights=(0.1, 9.0), w0=0.0, **PATCH)
+    samples = [draws.sample(0, step, 0) for step in range(100)]
+    assert {float(s.weights[0, 0]) for s in samples} == {1.0}
+    assert min(int(s.image[1, 4, 4]) for s in samples) >= 30
+
+
+def test_a_class_that_does_not_occur_is_not_drawn():
+    draws = sampler(lonely(), balanced=True, task="classes", classes=3, class_weights=(1, 1, 1), **PATCH)
+    assert {int(draws.sample(0, step, 0).target[0, 0]) for step in range(60)} == {0, 1}
+
+
+def test_balanced_samples_are_the_same_in_a_worker():
+    draws = sampler(balanced=True, **PATCH)
+    assert_same(pickle.loads(pickle.dumps(draws)).sample(1, 2, 3), draws.sample(1, 2, 3))

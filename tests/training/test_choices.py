@@ -64,10 +64,17 @@ def test_nothing_drawn_gives_the_plain_network():
     assert settings.network.stem == 1
 
 
+def test_a_network_is_asked_only_for_what_it_has():
+    settings, choices = chosen(cells(112), "instances", "network.name=patch_cnn")
+    assert not any(key.startswith("network.") for key in choices)
+    assert settings.training.weight_standardisation is False
+
+
 def test_objects_beyond_the_reach_are_said_with_the_remedy():
-    settings, _ = chosen(cells(60, spread=2))
-    assert unet_geometry(4).reach[0] == (107, 107)
-    words = reach_warning(settings, cells(60, spread=2))
+    geometry = unet_geometry(4)
+    assert geometry.reach[0] == (107, 107)
+    words = reach_warning(geometry, cells(60, spread=2))
     assert words.startswith("warning: large objects (120 px) exceed the network's reach (107 px)")
-    assert "--set network.stem=2" in words
-    assert reach_warning(settings, cells(60, spread=1.5)) is None
+    assert "--set network.stem=3" in words
+    assert reach_warning(geometry, cells(60, spread=1.5)) is None
+    assert reach_warning(unet_geometry(4, stem=2), cells(60, spread=2)) is None

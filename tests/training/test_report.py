@@ -6,7 +6,7 @@ import pytest
 from biounet.images.examples import Example
 from biounet.report.page import page_html
 from biounet.samples.synthetic import synthetic_cells
-from biounet.training.report import Progress, held_back_figures, smoothed, write_report, wrong_class_layer
+from biounet.training.report import Progress, held_back_figures, smoothed, write_report
 from biounet.training.run_files import RunFiles
 from biounet.training.train import train
 
@@ -77,20 +77,6 @@ def test_errors_are_drawn_by_kind_and_not_where_nothing_is_known(run):
     assert tuple(errors[14, 25, :3]) == made.legend["missed"]
     assert errors[4, 38, 3] == 0  # found where nobody knows
     page_html(title="t", lead="", sections=[])
-
-
-def test_wrong_classes_are_drawn_where_the_class_is_known():
-    true = np.array([[0, 1, 2, -1]], np.int32)
-    layer = wrong_class_layer(np.array([[0, 2, 2, 1]], np.int32), true)
-    assert (layer[0, :, 3] > 0).tolist() == [False, True, False, False]
-
-
-def test_of_volumes_the_middle_plane_is_shown():
-    true = np.zeros((5, 4, 6), np.int32)
-    predicted = true.copy()
-    predicted[2, 1, 3], predicted[0, 0, 0] = 1, 1
-    layer = wrong_class_layer(predicted, true)
-    assert np.argwhere(layer[..., 3]).tolist() == [[1, 3]]
 
 
 def test_class_models_have_a_report(cells, tiny, tmp_path):

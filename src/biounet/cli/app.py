@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from biounet.cli import check, demo, evaluate, predict, show, train
+from biounet.cli import check, compare, demo, evaluate, predict, show, train
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
@@ -14,6 +14,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "predict": predict.predict,
     "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
     "show": show.show,
 }
 

@@ -19,6 +19,7 @@ def evaluate(
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
     only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
     task: options.Task = None,
+    csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     json: options.Json = False,
@@ -28,23 +29,30 @@ def evaluate(
     """Score predicted labels against the truth, image by image and in the mean."""
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.evaluation.files import evaluate_files
+    from biounet.evaluation.tables import write_tables
 
-    if task not in (None, "instances", "classes"):
-        raise UsageError(f"--task {task!r} is not known; choose instances or classes")
+    check_task(task)
     found = evaluate_files(predicted, true, only=only, task=task, warping=warping, seed=seed)  # type: ignore[arg-type]
     for line in found.statements:
         console.note(line)
+    if csv is not None:
+        write_tables(csv, found)
+        console.note(f"{csv}: images.csv and objects.csv")
     show_scores(console, found.result)
     console.finish(found.result)
+
+
+def check_task(task: str | None) -> None:
+    """Raise `UsageError` for a task that there is not."""
+    if task not in (None, "instances", "classes"):
+        raise UsageError(f"--task {task!r} is not known; choose instances or classes")
 
 
 def show_scores(console: Console, result: dict[str, Any]) -> None:
     """The means with intervals as a table, then the objects' errors by name."""
     mean, interval = result["mean"], result["interval"]
     rows = []
-    for path in _paths(mean):
-        if path[0] in ("ap", "f1", "pq_by_iou") and path[1] not in _SHOWN_IOU and console.verbosity < 1:
-            continue
+    for path in shown_paths(console, mean):
         value, ends = _at(mean, path), _at(interval, path)
         if value is None:
             continue
@@ -56,6 +64,13 @@ def show_scores(console: Console, result: dict[str, Any]) -> None:
     pooled = result["pooled"]
     if pooled["seg"] is not None:
         console.result(f"seg over all {pooled['objects']} objects together: {pooled['seg']:.4f}")
+
+
+def shown_paths(console: Console, mean: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Places in nested scores that a table shows: of IoU thresholds a few, all of them with -v."""
+    by_iou = ("ap", "f1", "pq_by_iou")
+    paths = _paths(mean)
+    return [p for p in paths if p[0] not in by_iou or p[1] in _SHOWN_IOU or console.verbosity > 0]
 
 
 def _paths(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

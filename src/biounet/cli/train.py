@@ -21,7 +21,7 @@ def train(
         ),
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
-    network: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    network: Annotated[str, typer.Option(help="unet, fcn8s, fcn16s, fcn32s or patch_cnn.")] = "unet",
     from_: Annotated[
         Path | None, typer.Option("--from", help="A model file to go on from, with a fresh schedule.")
     ] = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ from biounet.evaluation.overlap import Labels, check_pair
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 
 _BLOCKS_IN_ALL = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of each image by name, and, where images are few, of blocks of all of them in turn."""
+
+    images: list[tuple[str, Scores]]
+    blocks: list[Scores]
 
 
 def blocks_per_image(images: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError
-from biounet.evaluation.blocks import block_scores, blocks_per_image
+from biounet.evaluation.blocks import Scored, block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
 from biounet.images.annotation import load_labels, object_kinds
 from biounet.images.drawings import is_drawing
-from biounet.images.examples import load
+from biounet.images.examples import Example, load
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
@@ -37,15 +37,20 @@ _NO_LABELS = ("_probabilities", "_overlay", "_classes")
 class Truth:
     """One annotated image: NAME and page (None for a file of one) find its prediction.
 
-    ``kinds``: class of each object by id, where it has one. ``drawn``: labels are ids, each object of its own.
+    ``example``: the image itself, where the truth is a data folder. ``drawn``: labels are ids, each object of its own.
     """
 
     name: str
     stem: str
     page: int | None
     labels: Labels
-    kinds: Mapping[int, str] = field(default_factory=dict)
+    example: Example | None = None
     drawn: bool = False
+
+    @property
+    def kinds(self) -> Mapping[int, str]:
+        """Class of each object by id, where it has one."""
+        return {} if self.example is None else self.example.kinds
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Evaluation:
     result: dict[str, Any]
     meaning: Meaning
     statements: tuple[str, ...]
+    pairs: tuple[Pair, ...]
 
 
 def evaluate_files(
@@ -92,34 +98,29 @@ def evaluate_files(
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
     pairs = find_pairs(Path(predicted), truths, meaning)
+    scored = score_pairs(pairs, meaning, warping=warping)
+    result = summarise(scored.images, np.random.default_rng(seed), blocks=scored.blocks)
+    statements.append(meaning.reason)
+    return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
+
+
+def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True) -> Scored:
+    """All scores of each pair, and of blocks of them where there are fewer than six."""
     names = list(meaning.class_names) if meaning.task == "classes" else _cell_names(pairs)
-    scores: list[tuple[str, Scores]] = []
+    images: list[tuple[str, Scores]] = []
     blocks: list[Scores] = []
     for pair in pairs:
-        found = evaluate_pair(
-            pair.predicted,
-            pair.true,
-            task=meaning.task,
-            probabilities=pair.probabilities,
-            classes=names,
-            warping=warping,
-            kinds=pair.kinds,
-        )
-        scores.append((pair.name, found))
+        given: dict[str, Any] = {
+            "task": meaning.task,
+            "probabilities": pair.probabilities,
+            "classes": names,
+            "warping": warping,
+            "kinds": pair.kinds,
+        }
+        images.append((pair.name, evaluate_pair(pair.predicted, pair.true, **given)))
         if len(pairs) < FEWEST_VALUES:
-            blocks += block_scores(
-                pair.predicted,
-                pair.true,
-                blocks_per_image(len(pairs)),
-                task=meaning.task,
-                probabilities=pair.probabilities,
-                classes=names,
-                warping=warping,
-                kinds=pair.kinds,
-            )
-    result = summarise(scores, np.random.default_rng(seed), blocks=blocks)
-    statements.append(meaning.reason)
-    return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements))
+            blocks += block_scores(pair.predicted, pair.true, blocks_per_image(len(pairs)), **given)
+    return Scored(images, blocks)
 
 
 def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, list[str]]:
@@ -139,7 +140,7 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
             stem_name(item.image.path),
             item.image.page,
             example.labels,
-            example.kinds,
+            example,
             drawn=is_drawing(item.labels) or item.extras.classes is not None,
         )
         for item, example in zip(dataset.items, load(dataset), strict=True)

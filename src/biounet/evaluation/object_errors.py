@@ -71,13 +71,29 @@ def object_table(predicted: Labels, true: Labels) -> list[dict[str, Any]]:
 
     First the true objects by id, each with the predicted object of largest IoU (``predicted``, None where
     nothing overlaps); then the predicted objects that are nobody's best, with ``true`` None. Sizes in
-    known pixels; ``iou`` 0 to 1; ``touches_unknown`` tells which predicted objects are never false.
+    known pixels; ``iou`` 0 to 1; ``kind`` as in `kinds_of_objects`, "spurious" or None for predicted
+    objects alone; ``touches_unknown`` tells which predicted objects are never false.
     """
     table = overlap(predicted, true)
+    found = links(table)
+    kinds = _kinds(table, found)
     partner, iou = _best_partners(table)
-    rows = [_row(table, t, int(partner[t]), float(iou[t])) for t in range(1, len(table.true_ids))]
+    rows = [_row(table, t, int(partner[t]), float(iou[t]), kinds[t]) for t in range(1, len(table.true_ids))]
     left = np.setdiff1d(np.arange(1, len(table.predicted_ids)), partner)
-    return rows + [_row(table, 0, int(p), 0.0) for p in left]
+    return rows + [_row(table, 0, int(p), 0.0, "spurious" if found.spurious[p] else None) for p in left]
+
+
+def kinds_of_objects(predicted: Labels, true: Labels) -> tuple[dict[int, str], npt.NDArray[np.int64]]:
+    """For each true id "correct", "missed", "merged" or "split"; and the ids of spurious objects.
+
+    An object is merged when the predicted object that covers it covers others too, split when several
+    predicted objects are part of it. One that is both counts as merged. Spurious objects touch no
+    unknown pixel.
+    """
+    table = overlap(predicted, true)
+    found = links(table)
+    of_true = dict(zip(table.true_ids[1:].tolist(), _kinds(table, found)[1:], strict=True))
+    return of_true, table.predicted_ids[found.spurious]
 
 
 def _best_partners(table: Overlap) -> tuple[Indices, Any]:
@@ -91,8 +107,19 @@ def _best_partners(table: Overlap) -> tuple[Indices, Any]:
     return partner, iou
 
 
-def _row(table: Overlap, true: int, predicted: int, iou: float) -> dict[str, Any]:
+def _kinds(table: Overlap, found: Links) -> list[str]:
+    """The kind of each true position; that of the background means nothing."""
+    pairs, size = table.pairs, len(table.true_ids)
+    covered = np.bincount(pairs.predicted[found.covers], minlength=len(table.predicted_ids))
+    merged = np.zeros(size, bool)
+    merged[pairs.true[found.covers & (covered[pairs.predicted] > 1)]] = True
+    split = np.bincount(pairs.true[found.part], minlength=size) > 1
+    return [str(kind) for kind in np.select([found.missed, merged, split], ["missed", "merged", "split"], "correct")]
+
+
+def _row(table: Overlap, true: int, predicted: int, iou: float, kind: str | None) -> dict[str, Any]:
     return {
+        "kind": kind,
         "true": int(table.true_ids[true]) or None,
         "predicted": int(table.predicted_ids[predicted]) or None,
         "true_pixels": int(table.true_sizes[true]) if true else None,

@@ -13,11 +13,11 @@ from biounet.evaluation.scores import Scores
 Path = tuple[str, ...]
 
 # Everything else lies between 0 and 1.
-_COUNTS = frozenset({"errors", "objects"})
+COUNTS = frozenset({"errors", "objects"})
 
 
 def _is_count(path: Path) -> bool:
-    return path[0] in _COUNTS or (path[0] == "classes" and len(path) > 2 and path[2] in _COUNTS)
+    return path[0] in COUNTS or (path[0] == "classes" and len(path) > 2 and path[2] in COUNTS)
 
 
 def summarise(
@@ -42,8 +42,8 @@ def summarise(
     counts of errors and objects, which shrink with the block, and pooled scores then have none.
     """
     over_blocks = len(per_image) < FEWEST_VALUES
-    columns = _columns([scores for _, scores in per_image])
-    of_blocks = _columns(blocks or [])
+    of_images = columns([scores for _, scores in per_image])
+    of_blocks = columns(blocks or [])
     result: dict[str, Any] = {
         "images": [{"name": name, **scores} for name, scores in per_image],
         "mean": {},
@@ -52,16 +52,16 @@ def summarise(
         "pooled": _pooled([scores for _, scores in per_image], rng),
         "interval_over": "blocks" if over_blocks else "images",
     }
-    for path, values in columns.items():
+    for path, values in of_images.items():
         bounds = (0.0, np.inf) if _is_count(path) else (0.0, 1.0)
         over = mean_with_interval(values, rng, bounds=bounds)
         interval = over
         if over_blocks and not _is_count(path):
             interval = mean_with_interval(of_blocks.get(path, []), rng, bounds=bounds)
-        _put(result["mean"], path, over.mean)
-        _put(result["interval"], path, _ends(interval, over.mean, bounds))
+        put(result["mean"], path, over.mean)
+        put(result["interval"], path, _ends(interval, over.mean, bounds))
         if over.undefined:
-            _put(result["undefined"], path, over.undefined)
+            put(result["undefined"], path, over.undefined)
     return result
 
 
@@ -74,7 +74,7 @@ def flatten(scores: Scores) -> Iterator[tuple[Path, float | None]]:
             yield (name,), value
 
 
-def _columns(all_scores: Sequence[Scores]) -> dict[Path, list[float | None]]:
+def columns(all_scores: Sequence[Scores]) -> dict[Path, list[float | None]]:
     """Per path the values of all images; None where an image has no such score (an absent class)."""
     flat = [dict(flatten(scores)) for scores in all_scores]
     paths: Iterable[Path] = dict.fromkeys(path for one in flat for path in one)
@@ -95,7 +95,8 @@ def _ends(interval: MeanInterval, mean: float | None, bounds: tuple[float, float
     return [float(np.clip(end + shift, *bounds)) for end in (interval.low, interval.high)]
 
 
-def _put(tree: dict[str, Any], path: Path, value: Any) -> None:
+def put(tree: dict[str, Any], path: Path, value: Any) -> None:
+    """Set the value at a path of nested dicts, making those on the way."""
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     tree[path[-1]] = value

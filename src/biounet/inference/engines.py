@@ -123,7 +123,8 @@ def _activation_bytes(network: Any) -> int:
     """Bytes of activations per input pixel at the network's peak, an upper estimate.
 
     At the top of the decoder a U-Net of width w holds the skip (w), the up-convolved tensor (w),
-    their concatenation (2w) and a convolution's output with its workspace (2w), in float32.
+    their concatenation (2w) and a convolution's output with its workspace (2w), in float32. Other
+    networks tell their ``channels_at_peak``.
     """
     width = int(getattr(network, "description", {}).get("width", 64))
-    return 4 * 6 * width
+    return 4 * int(getattr(network, "channels_at_peak", 6 * width))

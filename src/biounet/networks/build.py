@@ -6,7 +6,8 @@ Nothing outside this table is ever imported because a model file asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,9 +15,17 @@ from torch import nn
 
 from biounet.errors import UsageError
 from biounet.geometry import Geometry
+from biounet.networks.fcn import FCN
+from biounet.networks.patch_cnn import PatchCNN
 from biounet.networks.unet import UNet
 
-NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "fcn8s": partial(FCN, stride=8),
+    "fcn16s": partial(FCN, stride=16),
+    "fcn32s": partial(FCN, stride=32),
+    "patch_cnn": PatchCNN,
+}
 
 
 class Network(Protocol):

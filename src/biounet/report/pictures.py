@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
-from biounet.report.errors_by_kind import kinds_of_objects
+from biounet.evaluation.object_errors import kinds_of_objects
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -28,6 +28,7 @@ ERROR_COLOURS: Mapping[str, Colour] = {
     "merged": (204, 121, 167),
     "split": (240, 228, 66),
 }
+WRONG_CLASS: Mapping[str, Colour] = {"wrong class": (213, 94, 0)}
 _VIRIDIS = np.array(
     [
         (68, 1, 84), (72, 26, 108), (71, 47, 125), (65, 68, 135),
@@ -113,6 +114,11 @@ def label_layer(labels: npt.NDArray[Any], *, outlines: bool = True, fill: float 
     return layer
 
 
+def task_layer(labels: npt.NDArray[Any], task: str) -> Picture:
+    """`label_layer` for task "instances", for "classes" filled without outlines."""
+    return label_layer(labels) if task == "instances" else label_layer(labels, outlines=False, fill=0.45)
+
+
 def _edges(plane: npt.NDArray[Any], line_px: int) -> npt.NDArray[np.bool_]:
     """Pixels within ``line_px`` of a pixel with another id, by face steps."""
     edges = np.zeros(plane.shape, bool)
@@ -175,6 +181,14 @@ def error_layer(predicted: npt.NDArray[Any], true: npt.NDArray[Any]) -> Picture:
     layer[..., :3] = palette[inverse.reshape(shown.shape)]
     layer[..., 3] = np.where(shown != 0, 90, 0)
     layer[_edges(shown, 1) & (shown != 0), 3] = 255
+    return layer
+
+
+def wrong_class_layer(predicted: npt.NDArray[Any], true: npt.NDArray[Any]) -> Picture:
+    """Known pixels (Z)YX whose class is wrong, as a transparent layer (Y, X, 4), in `WRONG_CLASS`."""
+    wrong = middle_plane((predicted != true) & (true >= 0), true.ndim)
+    layer = np.zeros((*wrong.shape, 4), np.uint8)
+    layer[wrong] = (*WRONG_CLASS["wrong class"], 200)
     return layer
 
 

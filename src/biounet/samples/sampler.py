@@ -40,6 +40,13 @@ class Sample(NamedTuple):
     instances: Labels
 
 
+class _Places(NamedTuple):
+    """Pixels that may be drawn: masks, one an image, and how many lie before each line of all images in turn."""
+
+    wanted: tuple[npt.NDArray[np.bool_], ...]
+    before_line: Counts
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """Draws training samples from annotated images; immutable and picklable, so workers may be spawned.
@@ -50,6 +57,8 @@ class Sampler:
     - ``task``: labels are "instances" or "classes". ``classes``: how many, background included.
       ``classes_of``: for each image the class of each instance, see `targets.class_targets`.
     - ``class_weights``, ``w0``, ``sigma``, ``reading``: see `border_weights.weight_map`.
+    - ``balanced``: every class is drawn equally often, as patch classifiers are trained, instead of every
+      known pixel; the classes then weigh alike in the loss, and ``class_weights`` tell what that amounts to.
     - ``line_width``: see `targets.carve`. In a class model nothing is carved and no border weighed.
     - ``spacing``: size of a pixel per axis, default 1; ``sigma`` is in its unit.
 
@@ -72,6 +81,7 @@ class Sampler:
     spacing: tuple[float, ...] | None = None
     classes: int = 2
     classes_of: tuple[Mapping[int, int], ...] | None = None
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         _check_pairs(self.images, self.labels, len(self.input_size))
@@ -83,9 +93,9 @@ class Sampler:
             )
         if len(self.class_weights) != self.classes:
             raise UsageError(f"class_weights (={self.class_weights}) must give {self.classes} numbers, one a class")
-        if self._known_in_line[-1] == 0:
+        if not any((labels != UNKNOWN).any() for labels in self.labels):
             raise DataError("nothing is annotated in the training images: every label pixel is unknown (-1)")
-        _ = self._ranges  # computed once, here, and not again in every worker
+        _ = self._ranges, self._places  # computed once, here, and not again in every worker
 
     @property
     def ndim(self) -> int:
@@ -140,12 +150,12 @@ class Sampler:
         output = _slices(self.halo, self.output_size)
         if self.task == "classes":
             target = class_targets(labels, task="classes")
-            return target, weight_map(None, target, self.class_weights), labels
+            return target, weight_map(None, target, self._weights_in_loss), labels
         labels = carve(labels, self.line_width)
         classes_of = None if self.classes_of is None else self.classes_of[number]
         targets = class_targets(labels, task="instances", classes_of=classes_of)
         weights = weight_map(
-            labels, targets, self.class_weights,
+            labels, targets, self._weights_in_loss,
             w0=self.w0, sigma=self.sigma, reading=self.reading, spacing=self.spacing,
         )  # fmt: skip
         return targets[output].copy(), weights[output].copy(), labels[output].copy()
@@ -179,19 +189,36 @@ class Sampler:
         return number, known, pivot.astype(int).tolist()
 
     def _draw_known_pixel(self, rng: np.random.Generator) -> tuple[int, list[int]]:
-        drawn = int(rng.integers(self._known_in_line[-1]))
-        line = int(np.searchsorted(self._known_in_line, drawn, side="right")) - 1
+        """Image and position of a pixel: uniform over the known ones, or first over the classes that occur."""
+        places = self._places[int(rng.integers(len(self._places)))] if self.balanced else self._places[0]
+        drawn = int(rng.integers(places.before_line[-1]))
+        line = int(np.searchsorted(places.before_line, drawn, side="right")) - 1
         number = int(np.searchsorted(self._first_line, line, side="right")) - 1
-        labels = self.labels[number]
-        lead = np.unravel_index(line - int(self._first_line[number]), labels.shape[:-1])
-        along = np.flatnonzero(labels[lead] != UNKNOWN)[drawn - int(self._known_in_line[line])]
+        wanted = places.wanted[number]
+        lead = np.unravel_index(line - int(self._first_line[number]), wanted.shape[:-1])
+        along = np.flatnonzero(wanted[lead])[drawn - int(places.before_line[line])]
         return number, [*(int(i) for i in lead), int(along)]
 
     @cached_property
-    def _known_in_line(self) -> Counts:
-        """Annotated pixels before each line along the last axis, all images in turn; then the total."""
-        counts = [np.count_nonzero(labels != UNKNOWN, axis=-1).ravel() for labels in self.labels]
-        return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    def _places(self) -> tuple[_Places, ...]:
+        """Where samples may lie: on known pixels, or of each class that occurs on its own."""
+        if not self.balanced:
+            return (_places_where([labels != UNKNOWN for labels in self.labels]),)
+        targets = [self._class_map(number) for number in range(len(self.labels))]
+        found = (_places_where([target == k for target in targets]) for k in range(self.classes))
+        return tuple(places for places in found if places.before_line[-1] > 0)
+
+    def _class_map(self, number: int) -> Labels:
+        """Class of each pixel of an image, the line between touching cells carved."""
+        labels = self.labels[number]
+        if self.task == "classes":
+            return labels
+        classes_of = None if self.classes_of is None else self.classes_of[number]
+        return class_targets(carve(labels, self.line_width), task="instances", classes_of=classes_of)
+
+    @property
+    def _weights_in_loss(self) -> tuple[float, ...]:
+        return (1.0,) * self.classes if self.balanced else self.class_weights
 
     @cached_property
     def _first_line(self) -> Counts:
@@ -203,6 +230,12 @@ class Sampler:
         """Lowest and highest value of each channel of each image, (C, 2)."""
         flat = (image.reshape(len(image), -1) for image in self.images)
         return tuple(np.stack([values.min(1), values.max(1)], axis=1) for values in flat)
+
+
+def _places_where(masks: Sequence[npt.NDArray[np.bool_]]) -> _Places:
+    """Lines run along the last axis; the last count is the total."""
+    counts = [np.count_nonzero(mask, axis=-1).ravel() for mask in masks]
+    return _Places(tuple(masks), np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64))
 
 
 def class_counts(

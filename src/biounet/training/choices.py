@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from biounet.geometry import unet_geometry
-from biounet.settings import Settings
+from biounet.geometry import Geometry
+from biounet.settings import NETWORK_TAKES, Settings
 from biounet.training.fingerprint import Fingerprint
 
 _OBJECT_PX = 45.0  # diameter that the median object shall have behind the stem
 _LARGEST_STEM = 4
 _DEPTH_3D = 2  # the margin of depth 3 costs 41 times the volume at 36x50x35 voxels
+_ABSENT = frozenset({"stem", "depth", "batch_norm"})  # settings of a network that some have not
 _OUTPUT = 244  # side of a sample's output behind the stem, in pixels
 
 
@@ -39,9 +40,10 @@ def choose(settings: Settings, found: Fingerprint, *, task: str) -> tuple[Settin
     """
     chosen: list[Choice] = []
     ndim = len(found.largest)
+    takes = NETWORK_TAKES[settings.network.name]
     for rule in (_stem, _depth, _batch_norm, _weight_standardisation, _tile):
         choice = rule(settings, found, task, ndim)
-        if choice is not None:
+        if choice is not None and choice.key.removeprefix("network.") not in _ABSENT.difference(takes):
             settings = with_value(settings, choice.key, choice.value)
             chosen.append(choice)
     return settings, tuple(chosen)
@@ -54,18 +56,16 @@ def with_value(settings: Settings, key: str, value: Any) -> Settings:
     return settings.model_copy(update={section: group.model_copy(update={name: value})})
 
 
-def reach_warning(settings: Settings, found: Fingerprint) -> str | None:
+def reach_warning(geometry: Geometry, found: Fingerprint) -> str | None:
     """Words where large objects exceed what an output pixel can see, with the remedy."""
     if found.diameters_px is None:
         return None
-    network = settings.network
-    geometry = unet_geometry(network.depth or 0, len(found.largest), pooling=network.pooling, stem=network.stem or 1)
     reach, large = min(max(axis) for axis in geometry.reach), found.diameters_px[2]
     if large <= reach:
         return None
     return (
         f"warning: large objects ({large:.0f} px) exceed the network's reach ({reach} px), so their middle may stay "
-        f"empty; give --set network.stem={(network.stem if isinstance(network.stem, int) else 1) + 1} or a larger depth"
+        "empty; give a larger stem or depth, as --set network.stem=3"
     )
 
 
@@ -107,6 +107,8 @@ def _batch_norm(settings: Settings, found: Fingerprint, task: str, ndim: int) ->
 def _weight_standardisation(settings: Settings, found: Fingerprint, task: str, ndim: int) -> Choice | None:
     if settings.training.weight_standardisation is not None:
         return None
+    if settings.network.name != "unet":
+        return Choice("training.weight_standardisation", False, "not tried with this network")
     value = not settings.network.batch_norm
     reason = "conditions the network where batch normalisation is off" if value else "batch normalisation does its work"
     return Choice("training.weight_standardisation", value, reason)

@@ -24,7 +24,7 @@ from biounet.networks.verify import verify_geometry
 from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
-from biounet.settings import Settings
+from biounet.settings import NETWORK_TAKES, NetworkSettings, Settings
 from biounet.training.choices import choose, reach_warning
 from biounet.training.data import TrainingData
 from biounet.training.fingerprint import fingerprint
@@ -90,7 +90,7 @@ def make_plan(
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
-    warning = reach_warning(settings, found)
+    warning = reach_warning(geometry, found)
     statements = (
         f"fingerprint: {found}",
         *map(str, choices),
@@ -99,7 +99,8 @@ def make_plan(
         f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
-        f"each sample {sides} pixels of output, {settings.training.batch_size} a step, computed in {precision}",
+        f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
+        f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
         *_weights_of_classes(data.meaning, sampler),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
@@ -108,15 +109,14 @@ def make_plan(
 def make_network(data: TrainingData, settings: Settings, factory: Factory | None) -> nn.Module:
     """The network of the settings (all chosen) for these channels and classes, or the verified foreign one."""
     if factory is None:
-        return build(
-            {
-                **settings.network.model_dump(),
-                "in_channels": data.channels,
-                "classes": data.classes,
-                "ndim": data.ndim,
-            }
-        )
+        return build(_description(data, settings.network))
     return _verified(factory, data)
+
+
+def _description(data: TrainingData, chosen: NetworkSettings) -> dict[str, Any]:
+    """What `build` makes the network of: of the settings those that it has."""
+    values = {key: getattr(chosen, key) for key in NETWORK_TAKES.get(chosen.name, ())}
+    return {"name": chosen.name, **values, "in_channels": data.channels, "classes": data.classes, "ndim": data.ndim}
 
 
 def _verified(factory: Factory, data: TrainingData) -> nn.Module:
@@ -174,6 +174,7 @@ def make_sampler(
         line_width=line,
         classes=data.classes,
         classes_of=of_images,
+        balanced=settings.training.balanced,
     )
 
 

@@ -15,12 +15,11 @@ from biounet.images.examples import Example
 from biounet.inference.predict import segment
 from biounet.model_file import Model
 from biounet.report.page import Block, Curve, Figure, Numbers, Section, Table, Text, write_page
-from biounet.report.pictures import ERROR_COLOURS, error_layer, heat, label_layer, middle_plane, to_rgb
+from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, heat, task_layer, to_rgb, wrong_class_layer
 from biounet.settings import dotted
 
 MOST_PICTURES = 4
 _SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over
-_WRONG_CLASS = (213, 94, 0)
 _SELECTION = {"instances": "mean of seg and pq", "classes": "mean Dice over classes"}  # what the best is chosen by
 
 Float32 = npt.NDArray[np.float32]
@@ -65,24 +64,12 @@ def _figure(model: Model, example: Example, probabilities: Float32) -> Figure:
     layers = {
         "image": to_rgb(example.image, model.ndim),
         "probability": heat(1 - probabilities[0], limits=(0.0, 1.0)),
-        "truth": _labels(example.labels, model),
-        "prediction": _labels(found, model),
+        "truth": task_layer(example.labels, model.task),
+        "prediction": task_layer(found, model.task),
         "errors": error_layer(found, example.labels) if instances else wrong_class_layer(found, example.labels),
     }
-    legend = ERROR_COLOURS if instances else {"wrong class": _WRONG_CLASS}
+    legend = ERROR_COLOURS if instances else WRONG_CLASS
     return Figure(example.name, layers, shown=("image", "prediction"), legend=legend)
-
-
-def _labels(labels: npt.NDArray[np.int32], model: Model) -> Picture:
-    return label_layer(labels) if model.task == "instances" else label_layer(labels, outlines=False, fill=0.45)
-
-
-def wrong_class_layer(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> Picture:
-    """Known pixels (Z)YX whose class is wrong, as a layer (Y, X, 4)."""
-    wrong = middle_plane((predicted != true) & (true >= 0), true.ndim)
-    layer = np.zeros((*wrong.shape, 4), np.uint8)
-    layer[wrong] = (*_WRONG_CLASS, 200)
-    return layer
 
 
 def smoothed(values: Sequence[float], share: float = _SMOOTHING) -> list[float]:

@@ -1,0 +1,261 @@
+"""The runs behind docs/results.md: each trains, predicts and scores; continues where it stopped.
+
+    python benchmarks/matrix.py                                   what there is
+    python benchmarks/matrix.py cells --data DATA --out RESULTS   a group
+    python benchmarks/matrix.py 'ablation/*seed0' --data DATA --out RESULTS
+
+DATA holds the public sets, each in the layout of its own community: PhC-C2DH-U373, DIC-C2DH-HeLa (Cell
+Tracking Challenge, sequence 01), dsb2018_u2os, dsb2018_mixed, isbi2012_em. A finished run is not done
+again, an interrupted one goes on (`biounet train --resume`), so that the runs can be spread out or moved.
+RESULTS/summary.md has a table for each group with commit, split, seed, steps and scores with intervals, and
+the commands.
+
+What is held back is a stretch of the sequence, or a block of the images by name, never neighbours picked
+at random. Weights and post-processing are chosen on the images that are then scored, which is slightly
+kind to every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from biounet.images.annotation import load_labels
+from biounet.images.layouts import find_dataset
+from biounet.images.selection import select
+from biounet.images.writing import whole_file, write_labels
+from biounet.model_file import load_model, save_model
+
+SCORES = {
+    "instances": ("seg", "pq", "ap.0.50", "ap.0.75", "ap.0.90"),
+    "classes": ("pixel_error", "v_rand", "v_info", "warping_error"),
+}
+U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
+_GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
+_LAST_OF_EACH_KIND = "the last fifth of each kind"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its scores; ``time`` are the options that limit it, as ("--steps", "800").
+
+    ``scored``: the images scored, where not all that are held back (a slice beside the training ones is
+    held back as a guard). ``truth``: the data scored against, where not those learnt from. ``like``: no
+    training; the model of that run, without its splitting of touching components.
+    """
+
+    name: str
+    data: str
+    held_back: str
+    time: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+    scored: str = ""
+    truth: str = ""
+    like: str = ""
+
+
+QUARTER = ("--budget", "15min")
+SHORT = ("--steps", "800")
+_ABLATED = {
+    "full": (),
+    "no-border-weights": ("loss.w0=0",),
+    "no-line": ("loss.line_width=0",),
+    "no-elastic": ("augmentation.elastic_std_px=0",),
+}
+_SPLITS = {
+    U373: "slices 10-14",
+    HELA: "slices 6-8",
+    U2OS: "images 30-39",
+    _GREY: _LAST_OF_EACH_KIND,
+}
+
+
+def runs() -> list[Run]:
+    """All runs, by group/name."""
+    short = {U373: "u373", HELA: "hela", U2OS: "u2os", _GREY: "mixed"}
+    cells = [Run(f"cells/{short[data]}-seed0", data, held_back, QUARTER) for data, held_back in _SPLITS.items()]
+    cells += [replace(cells[2], name=f"cells/u2os-seed{seed}", seed=seed) for seed in (1, 2)]
+    ablation = []
+    for data in (HELA, U2OS):
+        for seed in (0, 1, 2):
+            for what, settings in _ABLATED.items():
+                name = f"ablation/{short[data]}-{what}-seed{seed}"
+                few = ("training.validations=4", *settings)
+                ablation.append(Run(name, data, _SPLITS[data], SHORT, few, seed))
+            full = f"ablation/{short[data]}-full-seed{seed}"
+            ablation.append(replace(ablation[-4], name=full.replace("full", "no-splitting"), like=full))
+    ignore = []
+    for what, held_back in (("t067", "slices 0-7"), ("t054+t067", "slices 0-6")):
+        one = Run(f"ignore/{what}-unknown", HELA, held_back, SHORT, ("training.validations=4",))
+        ignore += [one, replace(one, name=f"ignore/{what}-as-background", data=_COMPLETE, truth=HELA)]
+    return [*cells, *ablation, *ignore]
+
+
+def prepared(name: str, root: Path, results: Path) -> Path:
+    """The folder of a data set, made first where it is not one of DATA itself."""
+    folder = results / "data" / name
+    if name == _GREY:
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for file in sorted((root / MIXED / kind).glob("fluo*")):
+                shutil.copy(file, folder / kind)
+        return folder
+    if name == _COMPLETE:  # what the gold masks do not show is taken for background
+        for gold in sorted((root / HELA / "01_GT" / "SEG").glob("man_seg*.tif")):
+            frame = "t" + gold.stem.removeprefix("man_seg")
+            (folder / "images").mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / HELA / "01" / f"{frame}.tif", folder / "images")
+            write_labels(folder / "masks" / f"{frame}.tif", load_labels(gold)[0])
+        return folder
+    return root / name
+
+
+def held_back(run: Run, data: Path) -> str:
+    """What --validation names."""
+    if run.held_back != _LAST_OF_EACH_KIND:
+        return run.held_back
+    kinds: dict[str, list[str]] = {}
+    for item in find_dataset(data).items:
+        kinds.setdefault(item.name.partition("_")[0], []).append(item.name)
+    return ",".join(name for names in kinds.values() for name in names[-max(1, round(len(names) / 5)) :])
+
+
+def do(run: Run, root: Path, results: Path, device: str) -> None:
+    """Bring one run to its end, from wherever it is."""
+    folder = results / run.name
+    if (folder / "scores.json").exists():
+        print(f"{run.name}: done before")
+        return
+    data, truth = (prepared(name, root, results) for name in (run.data, run.truth or run.data))
+    held = held_back(run, data)
+    model = folder / "model.safetensors"
+    if run.like:
+        without_splitting(results / run.like / "model.safetensors", model)
+    elif not model.exists() or (folder / "model.safetensors.run" / "state.safetensors").exists():
+        settings = [word for setting in run.settings for word in ("--set", setting)]
+        given = ["--validation", held, *run.time, "--seed", str(run.seed), *settings, "--device", device]
+        biounet(folder, "train", str(data), "--out", str(model), *given, "--resume")
+    scored = run.scored or held
+    items = find_dataset(truth).items
+    files = dict.fromkeys(str(items[i].image.path) for i in select([x.name for x in items], scored, "--only"))
+    save = ("--save", "labels,probabilities,overlay")
+    biounet(folder, "predict", str(model), *files, "--out", str(folder / "predicted"), *save, "--device", device)
+    found = biounet(folder, "evaluate", str(folder / "predicted"), str(truth), "--only", scored, "--json")
+    save_json(folder / "scores.json", {"held_back": held, "scored": scored, **facts(model), **json.loads(found)})
+
+
+def without_splitting(source: Path, target: Path) -> None:
+    """A copy of a model whose post-processing splits nothing."""
+    if not source.exists():
+        sys.exit(f"{source}: is not there yet; do that run first")
+    model = load_model(source)
+    save_model(target, replace(model, postprocessing={**model.postprocessing, "split": None}))
+
+
+def biounet(folder: Path, *arguments: str) -> str:
+    """Run a command, noted in ``commands.txt``; what it printed. Ends this program where it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = folder / "commands.txt"
+    line = shlex.join(("biounet", *arguments))
+    before = commands.read_text(encoding="utf-8") if commands.exists() else ""
+    if f"\t{line}\n" not in before:
+        commands.write_text(f"{before}{commit()}\t{line}\n", encoding="utf-8")
+    print(line, flush=True)
+    done = subprocess.run([sys.executable, "-m", "biounet", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def commit() -> str:
+    """The commit of the source, with a plus where files differ from it."""
+    here = Path(__file__).parent
+    found = [
+        subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    ]
+    return found[0] + "+" * bool(found[1])
+
+
+def facts(model: Path) -> dict[str, Any]:
+    """Steps and time of a training, from its run folder; of a changed copy there are none."""
+    file = model.with_name(model.name + ".run") / "run.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def save_json(path: Path, values: dict[str, Any]) -> None:
+    """Write values, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def summary(chosen: Iterable[Run], results: Path) -> str:
+    """The finished runs in markdown, a table for each group, then every command."""
+    done = [run for run in chosen if (results / run.name / "scores.json").exists()]
+    lines = []
+    for group in dict.fromkeys(run.name.partition("/")[0] for run in done):
+        of_group = [run for run in done if run.name.startswith(f"{group}/")]
+        found = [json.loads((results / run.name / "scores.json").read_text(encoding="utf-8")) for run in of_group]
+        for task in dict.fromkeys(scores["task"] for scores in found):
+            header = ["run", "commit", "seed", "held back", "steps", "seconds", *SCORES[task]]
+            lines += [f"## {group}\n", row(header), row(["---"] * len(header))]
+            lines += [line(run, s, results) for run, s in zip(of_group, found, strict=True) if s["task"] == task]
+            lines.append("")
+    commands = [(results / run.name / "commands.txt").read_text(encoding="utf-8") for run in done]
+    lines += ["## Commands\n", *(f"    {line}" for text in commands for line in text.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def line(run: Run, scores: dict[str, Any], results: Path) -> str:
+    """One row of the summary."""
+    at = (results / run.name / "commands.txt").read_text(encoding="utf-8").partition("\t")[0]
+    held = scores["held_back"] if len(scores["held_back"]) < 40 else f"{len(scores['images'])} images"
+    cells = [run.name.partition("/")[2], at, run.seed, held, scores.get("step", "-"), f"{scores.get('seconds', 0):.0f}"]
+    for path in SCORES[scores["task"]]:
+        name, _, key = path.partition(".")
+        mean, ends = scores["mean"][name], scores["interval"].get(name)
+        mean, ends = (mean[key], ends and ends[key]) if key else (mean, ends)
+        cells.append("-" if mean is None else f"{mean:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
+    return row(cells)
+
+
+def row(cells: Sequence[object]) -> str:
+    """A row of a markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("which", nargs="*", default=["*"], help="groups, or patterns of group/name")
+    parser.add_argument("--data", type=Path, help="folder with the public sets")
+    parser.add_argument("--out", type=Path, help="folder for the results; without it the runs are listed")
+    parser.add_argument("--steps", type=int, help="this many steps for every run, to try the script out")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    chosen = [r for r in runs() if any(fnmatch(r.name, w) or r.name.startswith(f"{w}/") for w in options.which)]
+    if options.out is None or options.data is None:
+        for run in chosen:
+            what = f"without splitting: {run.like}" if run.like else " ".join((*run.time, *run.settings))
+            print(f"{run.name:40} {run.data:20} {run.held_back:30} {what}")
+        print(f"{len(chosen)} runs; give --data and --out to do them")
+        return
+    for run in chosen:
+        time = run.time if options.steps is None else ("--steps", str(options.steps))
+        do(replace(run, time=time), options.data, options.out, options.device)
+        text = summary(runs(), options.out)
+        (options.out / "summary.md").write_text(text, encoding="utf-8")
+    print(summary(chosen, options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""``biounet compare``: models and other programs' labels side by side on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from biounet.cli import options
+from biounet.cli.console import Console
+from biounet.cli.evaluate import check_task, shown_paths
+
+if TYPE_CHECKING:
+    from biounet.workflows.compare import Method
+
+
+def compare(
+    data: Annotated[Path, typer.Argument(help="Data folder with images and annotations.")],
+    labels: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Label images made by any program.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="A model file; several with commas are averaged.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", "--validation", help="Images: 'slices 20-23', a folder, or names."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
+    task: options.Task = None,
+    warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Score methods on the same held-back images, and say which is better and how surely."""
+    console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    from biounet.workflows.compare import check_methods
+    from biounet.workflows.compare import compare as run
+
+    check_task(task)
+    methods = [*_models(model or ()), *_labels(labels or ())]
+    check_methods(methods)
+    found = run(data, methods, out, only=only, task=task, warping=warping, seed=seed, tell=console.note)  # type: ignore[arg-type]
+    show_comparison(console, found.result)
+    for sentence in found.verdicts:
+        console.result(sentence)
+    console.note(f"{found.report}: the images on which methods differ most; images.csv and objects.csv beside it")
+    console.finish({**found.result, "report": str(found.report)})
+
+
+def show_comparison(console: Console, result: dict[str, Any]) -> None:
+    """Every score of every method, mean with interval, and the objects' errors by name."""
+    from biounet.workflows.compare_page import mean_and_interval
+
+    methods = result["methods"]
+    first = next(iter(methods.values()))
+    rows = [
+        [" ".join(path), *(mean_and_interval(summary, path) for summary in methods.values())]
+        for path in shown_paths(console, first["mean"])
+    ]
+    count = len(result["names"])
+    title = f"mean of {count} image{'s' * (count != 1)} (95 % interval over {result['interval_over']})"
+    console.table(title, ["score", *methods], rows)
+    kinds = list(next(iter(result["errors"].values())))
+    rows = [[name, *(f"{counts[kind]:g}" for kind in kinds)] for name, counts in result["errors"].items()]
+    console.table("errors by name, all images together", ["method", *kinds], rows)
+
+
+def _labels(given: Sequence[str]) -> list[Method]:
+    from biounet.workflows.compare import Labelled
+
+    return [Labelled(name, Path(value)) for name, value in _named(given)]
+
+
+def _models(given: Sequence[str]) -> list[Method]:
+    from biounet.workflows.compare import Modelled
+
+    return [Modelled(name, (_files(value),)) for name, value in _named(given)]
+
+
+def _files(value: str) -> tuple[Path, ...]:
+    """One file, or several with commas."""
+    return (Path(value),) if Path(value).exists() else tuple(Path(part) for part in value.split(","))
+
+
+def _named(given: Sequence[str]) -> list[tuple[str, str]]:
+    """NAME=VALUE taken apart; without a name the file's or folder's own."""
+    named = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        named.append((name, value) if equals and name and not Path(text).exists() else (Path(text).stem, text))
+    return named

@@ -1,0 +1,209 @@
+"""Methods side by side on the same held-back images: models, and labels made by any program.
+
+All are scored from their labels alone, so that none is judged by probabilities that others lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biounet.errors import DataError, UsageError
+from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
+from biounet.evaluation.files import Pair, Truth, find_pairs, read_truth, score_pairs, understand_truths
+from biounet.evaluation.scores import Task
+from biounet.evaluation.tables import image_row, object_rows, write_csv
+from biounet.images.selection import select
+from biounet.images.writing import write_labels
+from biounet.inference.engines import Engine, make_engine
+from biounet.inference.predict import plan_for, segment, softmax
+from biounet.inference.tiling import predict_tiled
+from biounet.labels.meaning import Meaning, encode
+from biounet.model_file import Model, load_model
+from biounet.workflows.compare_page import write_comparison_page
+from biounet.workflows.predict import select_channels
+
+Tell = Callable[[str], None]
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A method known by its label images: ``folder`` of NAME_labels.tif, or one file."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """A method known by its models: ``runs``, each one model file or several that are averaged."""
+
+    name: str
+    runs: tuple[tuple[Path, ...], ...]
+
+
+Method = Labelled | Modelled
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found. ``result`` is ready for JSON; ``verdicts`` say it in words."""
+
+    result: dict[str, Any]
+    verdicts: tuple[str, ...]
+    statements: tuple[str, ...]
+    report: Path
+
+
+def compare(
+    data: str | Path,
+    methods: Sequence[Method],
+    out: str | Path,
+    *,
+    only: str | None = None,
+    task: Task | None = None,
+    warping: bool = True,
+    seed: int = 0,
+    tell: Tell = lambda line: None,
+) -> Comparison:
+    """Score methods on the same images of ``data`` and write tables and a page into the folder ``out``.
+
+    ``data``: as for `evaluate_files`; models need the images too, so a data folder. ``only``: the
+    images; by default those that every model held back, of the data there are, else all. ``seed``: of
+    the bootstrap. ``tell(line)`` is told what goes on.
+
+    Writes ``images.csv``, ``objects.csv``, ``report.html``, and of each model what it predicted.
+    Raises `UsageError` for methods that cannot be compared, `DataError` for missing or unfitting files.
+    """
+    check_methods(methods)
+    out = Path(out)
+    truths, declared, asked, reasons = read_truth(Path(data))
+    truths, meaning = understand_truths(truths, declared, task or asked)
+    models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
+    chosen, why = choose_images(truths, list(models.values()), only)
+    said = [*reasons, meaning.reason, *why]
+    for line in said:
+        tell(line)
+    pairs: dict[str, list[list[Pair]]] = {}
+    for method in methods:
+        tell(f"scoring {method.name}")
+        pairs[method.name] = _pairs(method, chosen, meaning, models, out)
+    scored = {name: [score_pairs(run, meaning, warping=warping) for run in runs] for name, runs in pairs.items()}
+    headlines = HEADLINES[meaning.task]
+    comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=seed)}
+    words = verdicts(comparison, headlines)
+    _write_tables(out, pairs, scored, meaning.task)
+    report = out / "report.html"
+    firsts = {name: runs[0] for name, runs in pairs.items()}
+    write_comparison_page(report, comparison, words, said, chosen, firsts)
+    return Comparison({**comparison, "verdicts": words, "statements": said}, tuple(words), tuple(said), report)
+
+
+def check_methods(methods: Sequence[Method]) -> None:
+    """Raise `UsageError` unless there are two or more, of different names that can name a folder."""
+    names = [method.name for method in methods]
+    if len(names) < 2:
+        raise UsageError(
+            f"{len(names)} method(s) to compare; give two or more, as --model ours=my.safetensors --labels other=FOLDER"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two methods are called {', '.join(twice)}; give each a name of its own, as NAME=FOLDER")
+    if bad := [name for name in names if not name.strip(". ") or set(name) & set('/\\:*?"<>|')]:
+        raise UsageError(f"method {bad[0]!r} cannot name a folder; call it otherwise, as NAME=FOLDER")
+
+
+def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | None) -> tuple[list[Truth], list[str]]:
+    """The images to compare on, and why these: those asked for, those held back by every model, or all."""
+    names = [t.name for t in truths]
+    if only is not None:
+        chosen = [truths[i] for i in select(names, only, "--only")]
+        why = [f"compared on {_shown([t.name for t in chosen])}, as asked for"]
+    else:
+        held_back = [set(model.training.get("validation_images", names)) for model in models]
+        kept = set(names).intersection(*held_back)
+        chosen = [t for t in truths if t.name in kept]
+        if chosen and models:
+            why = [f"compared on the {len(chosen)} images that were held back in training: {_shown(sorted(kept))}"]
+        elif models and any(held & set(names) for held in held_back):
+            raise UsageError("the models held back different images, none in common; name images with --only")
+        else:
+            chosen = list(truths)
+            why = [f"compared on all {len(chosen)} images" + (": no model held back any of them" if models else "")]
+    learnt = {name for model in models for name in model.training.get("training_images", ())}
+    if seen := [t.name for t in chosen if t.name in learnt]:
+        why.append(f"careful: a model learnt from {_shown(seen)}, so its scores there are too good")
+    elif models and any(t.name in model.training.get("validation_images", ()) for model in models for t in chosen):
+        why.append("a model's weights and post-processing were chosen on these images, which is slightly kind to it")
+    return chosen, why
+
+
+def _pairs(
+    method: Method, truths: Sequence[Truth], meaning: Meaning, models: Mapping[Path, Model], out: Path
+) -> list[list[Pair]]:
+    """For every run of the method its labels beside the truth."""
+    if isinstance(method, Labelled):
+        return [[replace(pair, probabilities=None) for pair in find_pairs(method.folder, truths, meaning)]]
+    runs = []
+    for number, files in enumerate(method.runs):
+        averaged = [models[path] for path in files]
+        folder = out / method.name if len(method.runs) == 1 else out / method.name / f"run{number}"
+        runs.append(_predicted(method.name, averaged, truths, meaning, folder))
+    return runs
+
+
+def _predicted(
+    name: str, models: Sequence[Model], truths: Sequence[Truth], meaning: Meaning, folder: Path
+) -> list[Pair]:
+    for model in models:
+        if model.task != meaning.task or len(model.classes) != meaning.class_count:
+            raise DataError(
+                f"--model {name}: was trained for {model.task} ({', '.join(model.classes)}), but the labels here are "
+                f"{meaning.task} ({meaning.reason}); --task overrides that"
+            )
+    engines = [make_engine(model) for model in models]
+    pairs = []
+    for truth in truths:
+        labels = predict_averaged(models, engines, truth)
+        write_labels(folder / f"{truth.name}_labels.tif", labels)
+        pairs.append(Pair(truth.name, labels, encode(truth.labels, meaning), None))
+    return pairs
+
+
+def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: Truth) -> Any:
+    """Labels int32 (*spatial) of the image of ``truth`` by the mean probabilities of several models.
+
+    Objects are then made with the post-processing of the first. Raises `UsageError` where the truth
+    comes without its image.
+    """
+    if truth.example is None:
+        raise UsageError(f"{truth.name}: a model needs the image too; give a data folder with images and annotations")
+    total: Any = 0.0
+    for model, engine in zip(models, engines, strict=True):
+        names = truth.example.channel_names
+        image = select_channels(truth.example.image, model, None, Path(truth.name), stated=names)
+        normalised = model.normalisation.apply(image)
+        plan = plan_for(image.shape[1:], engine)
+        total = total + softmax(predict_tiled(engine, normalised, engine.geometry, plan=plan))
+    return segment(models[0], np.asarray(total / len(models), dtype=np.float32))
+
+
+def _write_tables(out: Path, pairs: Mapping[str, list[list[Pair]]], scored: Mapping[str, Any], task: Task) -> None:
+    image_rows, objects = [], []
+    for method, runs in pairs.items():
+        for number, (run, found) in enumerate(zip(runs, scored[method], strict=True)):
+            for pair, (name, scores) in zip(run, found.images, strict=True):
+                place = {"method": method, "run": number, "image": name}
+                image_rows.append(place | image_row(scores))
+                objects += [place | row for row in object_rows(pair.predicted, pair.true, task)]
+    write_csv(out / "images.csv", image_rows)
+    write_csv(out / "objects.csv", objects)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,78 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from biounet.images.annotation import load_labels
+from biounet.images.writing import write_labels
+
+
+@pytest.fixture
+def folders(data, tmp_path):
+    """Two folders of label images: all cells, and one cell short in each."""
+    for path in (data / "masks").iterdir():
+        (truth,) = load_labels(path)
+        write_labels(tmp_path / "alle" / f"{path.stem}_labels.tif", truth)
+        write_labels(tmp_path / "eine zu wenig" / f"{path.stem}_cp_masks.tif", np.where(truth == 1, 0, truth))
+    return tmp_path / "alle", tmp_path / "eine zu wenig"
+
+
+def test_a_table_a_sentence_and_a_page(biounet, folders, data, tmp_path):
+    full, short = folders
+    done = biounet("compare", data, "--labels", f"A={full}", "--labels", short, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "mean of 3 images (95 % interval over blocks)" in done.out
+    row = next(line for line in done.out.splitlines() if " seg " in line)
+    assert "1.0000 (1.0000 to 1.0000)" in row
+    assert "eine zu wenig" in done.out  # without NAME= the folder's own
+    assert "seg: A is better than eine zu wenig by 0." in done.out
+    assert "errors misses" in done.out
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "//" not in "".join(re.findall(r"(?:src|href)=\"(?!data:)([^\"]*)", page))  # nothing from elsewhere
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "images.csv", "objects.csv"}
+
+
+def test_json_is_one_object(biounet, folders, data, model, tmp_path):
+    given = ("--labels", f"A={folders[0]}", "--model", f"M={model}", "--only", "zelle 5,zelle 9", "--no-warping")
+    done = biounet("compare", data, *given, "--out", tmp_path / "out", "--json")
+    assert done.code == 0
+    assert done.json["names"] == ["zelle 5", "zelle 9"]
+    assert list(done.json["methods"]) == ["M", "A"]
+    (difference,) = done.json["differences"]
+    assert difference["methods"] == ["M", "A"]
+    assert difference["better"]["seg"] == "A"
+    assert done.json["verdicts"][0].startswith("seg: A is better than M")
+    assert json.loads(json.dumps(done.json)) == done.json
+    assert (tmp_path / "out" / "M" / "zelle 5_labels.tif").exists()
+    assert "careful: a model learnt from" in done.err
+
+
+def test_several_files_with_commas_are_averaged(biounet, folders, data, model, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model.read_bytes())
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(model.read_bytes())
+    given = ("--model", f"M={copy},{other}", "--labels", f"A={folders[0]}", "--only", "zelle 5", "--no-warping")
+    done = biounet("compare", data, *given, "--out", tmp_path / "out", "--json")
+    assert done.code == 0
+    assert list(done.json["methods"]) == ["M", "A"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "0 method(s) to compare; give two or more"),
+        (["--labels", "A=x"], 2, "1 method(s) to compare"),
+        (["--labels", "A=x", "--labels", "A=y"], 2, "two methods are called A"),
+        (["--labels", "A=x", "--labels", "B=y"], 3, "x: there is no such file or folder"),
+        (["--labels", "A=x", "--model", "B=y"], 3, "y: there is no such model file"),
+        (["--labels", "A=x", "--labels", "B=y", "--task", "cells"], 2, "--task 'cells' is not known"),
+        (["--labels", "A=x", "--labels", "B=y", "--only", "images 7"], 2, "positions run from 0 to 2"),
+    ],
+)
+def test_options_that_cannot_be_meant(biounet, data, arguments, code, words, tmp_path):
+    done = biounet("compare", data, *arguments, "--out", tmp_path / "out")
+    assert done.code == code
+    assert words in done.complaint
+    assert done.out == ""
