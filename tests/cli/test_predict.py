@@ -67,7 +67,7 @@ def test_json_is_one_object(biounet, model, image, tmp_path):
 
 
 def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
-    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu")
+    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu", "--engine", "torch")
     assert biounet("predict", model, image, "--out", tmp_path, *arguments).code == 0
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model_sha256"] == load_model(model).sha256

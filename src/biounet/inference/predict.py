@@ -105,7 +105,6 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
     memory that would do when a limit is too small for a single tile.
     """
     limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
-    per_pixel = engine.bytes_per_input_pixel
     if tile is not None:
         plan = plan_tiles(size, engine.geometry, tile)
         needed = tile_memory(plan, engine)
@@ -116,7 +115,7 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
             )
         return plan
     try:
-        return cheapest_tiles(size, engine.geometry, limit // per_pixel)
+        return cheapest_tiles(size, engine.geometry, limit, work=engine.cost.work, memory=engine.cost.memory)
     except UsageError:
         smallest = tile_memory(plan_tiles(size, engine.geometry, 1), engine)
         raise UsageError(
@@ -126,7 +125,7 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
 
 def tile_memory(plan: TilePlan, engine: Engine) -> int:
     """Bytes that computing one tile of the plan takes, about."""
-    return int(np.prod(plan.input)) * engine.bytes_per_input_pixel
+    return int(engine.cost.memory(plan.input))
 
 
 def total_memory() -> int:
