@@ -23,7 +23,7 @@ from biounet.geometry import AxisGeometry
 from biounet.images.writing import whole_file
 from biounet.inference.cache import cached
 from biounet.inference.packages import import_or_refuse, installed_version
-from biounet.inference.unet_graph import OPSET, unet_graph
+from biounet.inference.unet_graph import OPSET, is_plain_unet, unet_graph
 from biounet.model_file import Model
 
 
@@ -35,7 +35,7 @@ def write_onnx(model: Model, path: str | Path, *, factory: Callable[..., Any] | 
     package is missing, and `BiounetError` where a network cannot be exported.
     """
     with whole_file(path) as temporary:
-        if model.network.get("name") == "unet":
+        if is_plain_unet(model.network):
             temporary.write_bytes(unet_graph(model.network, model.weights))
         else:
             from biounet.inference.torch_engine import torch_network
@@ -45,7 +45,7 @@ def write_onnx(model: Model, path: str | Path, *, factory: Callable[..., Any] | 
 
 def onnx_of(model: Model, *, factory: Callable[..., Any] | None = None) -> Path | bytes:
     """A model's network as ONNX: bytes for a U-Net, which are made at once, else a file in the cache."""
-    if model.network.get("name") == "unet":
+    if is_plain_unet(model.network):
         return unet_graph(model.network, model.weights)
     digest = hashlib.sha256(repr(sorted(model.network.items())).encode())
     for name, value in sorted(model.weights.items()):

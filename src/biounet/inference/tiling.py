@@ -156,26 +156,36 @@ def predict_tiled(
     if image.ndim != geometry.ndim + 1:
         raise UsageError(f"image of shape {image.shape}; need (C, *spatial), {geometry.ndim} spatial axes")
     plan = plan or plan_tiles(image.shape[1:], geometry, tile)
-    result: Array | None = None
-    done = 0
-    tiles = iter(plan)
-    while group := list(itertools.islice(tiles, batch)):
-        inputs = np.stack([mirrored(image, t.start, t.stop) for t in group])
+    return predict_alike(function, [image], plan, batch=batch, progress=progress)[0]
+
+
+def predict_alike(
+    function: Callable[[Array], Any],
+    images: Sequence[Array],
+    plan: TilePlan,
+    *,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Array]:
+    """`predict_tiled` of several images (C, *spatial) of one size; a batch may hold tiles of several."""
+    results: list[Array] = []
+    places = ((index, tile) for index in range(len(images)) for tile in plan)
+    done, total = 0, len(images) * len(plan)
+    while group := list(itertools.islice(places, batch)):
+        inputs = np.stack([mirrored(images[index], t.start, t.stop) for index, t in group])
         outputs = np.asarray(function(inputs))
         if outputs.shape[2:] != plan.output or len(outputs) != len(group):
             raise UsageError(
                 f"the function gave shape {outputs.shape} for an input of {inputs.shape}; "
                 f"its geometry declares {(len(group), 'K', *plan.output)}"
             )
-        if result is None:
-            result = np.empty((outputs.shape[1], *plan.size), outputs.dtype)
-        for tile_, output in zip(group, outputs, strict=True):
-            result[(slice(None), *tile_.target)] = output[(slice(None), *tile_.kept)]
+        results = results or [np.empty((outputs.shape[1], *plan.size), outputs.dtype) for _ in images]
+        for (index, tile), output in zip(group, outputs, strict=True):
+            results[index][(slice(None), *tile.target)] = output[(slice(None), *tile.kept)]
         done += len(group)
         if progress:
-            progress(done, len(plan))
-    assert result is not None
-    return result
+            progress(done, total)
+    return results
 
 
 def _plan(size: tuple[int, ...], geometry: Geometry, outputs: tuple[int, ...]) -> TilePlan:

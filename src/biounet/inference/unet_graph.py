@@ -21,6 +21,12 @@ Weights = Mapping[str, npt.NDArray[Any]]
 
 OPSET, IR_VERSION = 18, 10  # read by every ONNX Runtime since 1.18
 _EPSILON = 1e-5  # of batch normalisation, torch's default
+_KNOWN = {"name", "in_channels", "classes", "width", "depth", "ndim", "pooling", "batch_norm", "dropout"}
+
+
+def is_plain_unet(description: Mapping[str, Any]) -> bool:
+    """Whether this is the U-Net as it is written here, with no setting that came later."""
+    return description.get("name") == "unet" and set(description) == _KNOWN
 
 
 def unet_graph(description: Mapping[str, Any], weights: Weights) -> bytes:
