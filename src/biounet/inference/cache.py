@@ -40,7 +40,11 @@ def cached(facts: Mapping[str, Any], make: Callable[[Path], None], *, folder: Pa
             os.utime(entry)
         return entry
     made = _new_folder(place)
-    make(made)
+    try:
+        make(made)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     listed = {path.name: _digest(path) for path in made.iterdir()}
     (made / _LIST).write_text(json.dumps(listed), encoding="utf-8")
     try:

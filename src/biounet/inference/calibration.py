@@ -32,7 +32,7 @@ def calibration_crops(images: Sequence[Float32], seed: int = 0) -> tuple[npt.NDA
     images allow it; sides at most 256 pixels.
     """
     channels, ndim = images[0].shape[0], images[0].ndim - 1
-    side = min(_LARGEST_SIDE, int((_BYTES / (2 * _LEAST * channels)) ** (1 / ndim)))
+    side = min(_LARGEST_SIDE, int((_BYTES / (2 * _LEAST * channels)) ** (1 / ndim) + 1e-9))
     largest = 2 * channels * max(math.prod(min(side, n) for n in image.shape[1:]) for image in images)
     count = max(1, min(_MOST, _BYTES // largest))
     rng = np.random.default_rng(seed)

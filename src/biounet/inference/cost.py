@@ -22,12 +22,12 @@ _FOREIGN_WIDTH = 64  # channels that a network without a description is taken to
 # Of an engine and a precision: the memory that computing one tile takes, as a share of the largest
 # sum of values that must exist at one time in fp32. Measured by benchmarks/memory.py.
 MEMORY = {
-    ("torch", "fp32"): 1.2,
-    ("torch", "bf16"): 1.2,
-    ("openvino", "fp32"): 1.2,
-    ("openvino", "bf16"): 1.2,
-    ("openvino", "int8"): 1.2,
-    ("onnx", "fp32"): 1.2,
+    ("torch", "fp32"): 1.6,
+    ("torch", "bf16"): 0.9,
+    ("openvino", "fp32"): 1.3,
+    ("openvino", "bf16"): 0.8,
+    ("openvino", "int8"): 1.0,
+    ("onnx", "fp32"): 1.5,
 }
 
 

@@ -161,7 +161,8 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
 def tiles_at_once(plan: TilePlan, engine: Engine, *, memory: int | None = None) -> int:
     """How many tiles go through the engine in one call: several where they are small, within the memory.
 
-    Follows from the plan, the network and the limit alone, so the same images meet in the same batches.
+    Follows from the plan, the network and the limit alone. All engines gave the same bits whatever the
+    batch (benchmarks/batches.py), so which images meet in one changes nothing.
     """
     limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
     fitting = limit // max(1, tile_memory(plan, engine))
