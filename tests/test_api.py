@@ -12,8 +12,8 @@ import biounet
 from biounet.errors import DataError, ModelFileError, PartialError, UsageError
 from biounet.evaluation.scores import evaluate_pair
 from biounet.images.normalize import Normalisation
-from biounet.inference.engines import TorchEngine
 from biounet.inference.predict import Prediction
+from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model, save_model
 
 

@@ -27,8 +27,10 @@ def predict(
     *,
     tile: int | None = None,
     memory: int | None = None,
+    engine: str = "auto",
     precision: str = "fp32",
     device: str = "auto",
+    tta: str = "none",
     network: Callable[..., Any] | None = None,
 ) -> Any:
     """Labels and probabilities of an array, or result files for image files.
@@ -36,26 +38,29 @@ def predict(
     An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write
     labels and overlays there and return a list of `workflows.predict.Done`; `PartialError` after all
     where some of several inputs failed. ``tile``: side of a tile's output; ``memory``: limit in
-    bytes; ``network``: the factory of a foreign network.
+    bytes; ``engine``: of `inference.engines.ENGINES`, or an exported file; ``precision``: "fp32"
+    (exact), "bf16" or "int8"; ``tta``: "none", or average over "flips" or "all" (flips and quarter
+    turns); ``network``: the factory of a foreign network.
     """
-    from biounet.inference.engines import make_engine
+    from biounet.inference.engines import choose_engine
     from biounet.inference.predict import plan_for, predict_array, with_channels
 
     if not isinstance(model, Model):
         model = load_model(model)
-    engine = make_engine(model, device=device, precision=precision, factory=network)
+    choice = choose_engine(model, engine=engine, device=device, precision=precision, factory=network)
     if isinstance(image, np.ndarray):
         if out is not None:
             raise UsageError("predict of an array returns its result and writes nothing; give no out, or image files")
         array = with_channels(image, model)
-        plan = plan_for(array.shape[1:], engine, tile=tile, memory=memory)
-        return predict_array(model, engine, array, plan=plan)
+        plan = plan_for(array.shape[1:], choice.engine, tile=tile, memory=memory)
+        return predict_array(model, choice.engine, array, plan=plan, tta=tta)
     if out is None:
         raise UsageError("predict of files needs out, the folder for the results; or give one array")
     from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
 
     given = [image] if isinstance(image, str | Path) else list(image)
-    results = predict_files(model, engine, find_inputs(given), Request(Path(out), tile=tile, memory=memory))
+    request = Request(Path(out), tile=tile, memory=memory, tta=tta)
+    results = predict_files(model, choice, find_inputs(given), request)
     refuse_failed(results)
     return results
 

@@ -28,7 +28,7 @@ from biounet.images.writing import whole_file
 
 FORMAT_VERSION = 1
 _KEY = "biounet"
-_NETWORK, _GOLDEN = "network.", "golden."
+_NETWORK, _GOLDEN, _CALIBRATION = "network.", "golden.", "calibration."
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +43,7 @@ class Model:
     ``channels``: names. ``pixel_size_um``: per spatial axis, or None. ``postprocessing``: settings
     that turn probabilities into objects. ``training``: settings, seed, steps, scores, rules and the
     hashes of the data. ``golden``: a small input (1, C, *in) and its logits (1, K, *out), float32.
+    ``calibration``: normalised crops (C, *spatial) of training images, float16, for int8.
     """
 
     network: Mapping[str, Any]
@@ -57,6 +58,7 @@ class Model:
     postprocessing: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     golden: tuple[Array, Array] | None = None
+    calibration: tuple[Array, ...] = ()
     sha256: str = ""
 
     @property
@@ -75,6 +77,8 @@ def save_model(path: str | Path, model: Model) -> str:
     if model.golden is not None:
         given, output = (np.asarray(value, order="C") for value in model.golden)
         tensors |= {_GOLDEN + "input": given, _GOLDEN + "output": output}
+    crops = enumerate(model.calibration)
+    tensors |= {f"{_CALIBRATION}{index}": np.asarray(crop, order="C") for index, crop in crops}
     metadata = _metadata(model)
     metadata["sha256"] = _digest(tensors, metadata)
     data = save_tensors(tensors, {_KEY: _canonical(metadata)})
@@ -134,9 +138,16 @@ def _model(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: st
         pixel_size_um=None if size is None else tuple(size),
         postprocessing=metadata["postprocessing"],
         training=metadata["training"],
+        calibration=_numbered(tensors, _CALIBRATION),
         golden=(golden[0], golden[1]) if len(golden) == 2 else None,
         sha256=sha256,
     )
+
+
+def _numbered(tensors: Mapping[str, Array], prefix: str) -> tuple[Array, ...]:
+    """The tensors ``prefix0``, ``prefix1``, ..., in this order; none in files of before they were kept."""
+    count = sum(name.startswith(prefix) for name in tensors)
+    return tuple(tensors[f"{prefix}{index}"] for index in range(count))
 
 
 def _axis(values: Mapping[str, Any]) -> AxisGeometry:

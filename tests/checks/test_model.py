@@ -7,7 +7,7 @@ import torch
 from biounet.checks.model import TOLERANCE, check_model
 from biounet.errors import DataError, ModelFileError, UsageError
 from biounet.images.normalize import Normalisation
-from biounet.inference.engines import TorchEngine
+from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model, load_model, save_model
 from biounet.networks.unet import UNet
 

@@ -223,8 +223,17 @@ def test_options_of_train(biounet, data, tmp_path, arguments, words):
         (["--save", "labels,masks"], ["--save 'labels,masks': choose from labels, probabilities, overlay"]),
         (["--save", ","], ["--save '': choose from"]),
         (["--channels", "0,"], ["--channels ['0', '']: write names or positions from 0"]),
-        (["--engine", "openvivo"], ["--engine 'openvivo' is not known; choose auto or torch"]),
-        (["--precision", "int8"], ["--precision 'int8' is not known; choose fp32 or bf16"]),
+        (
+            ["--engine", "openvivo"],
+            ["--engine 'openvivo' is not known; choose auto, openvino, onnx, torch"],
+        ),
+        (["--precision", "fp8"], ["--precision 'fp8' is not known; choose fp32, bf16, int8"]),
+        (["--tta", "turns"], ["--tta 'turns' is not known; choose none, flips, all"]),
+        (
+            ["--engine", "onnx", "--precision", "int8"],
+            ["--precision int8 is not for --engine onnx; it is for openvino"],
+        ),
+        (["--precision", "int8", "--calibrate", "nowhere"], ["nowhere: there is no such file or folder"]),
         (["--device", "cuda:77"], ["--device 'cuda:77' is not present"]),
     ],
 )

@@ -67,14 +67,14 @@ def test_json_is_one_object(biounet, model, image, tmp_path):
 
 
 def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
-    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu")
+    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu", "--engine", "torch")
     assert biounet("predict", model, image, "--out", tmp_path, *arguments).code == 0
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model_sha256"] == load_model(model).sha256
     assert (run["task"], run["classes"]) == ("instances", ["background", "cell"])
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
     assert run["settings"] == {
-        "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None,
+        "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None, "tta": "none",
         "postprocessing": load_model(model).postprocessing,
     }  # fmt: skip
     assert run["versions"]["biounet"] == version("biounet")
@@ -229,7 +229,7 @@ def test_a_channel_is_chosen(biounet, model, tmp_path):
 
 
 def test_an_empty_prediction_is_pointed_out(biounet, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("biounet.inference.predict.segment", lambda model, p: np.zeros(p.shape[1:], np.int32))
+    monkeypatch.setattr("biounet.workflows.predict.segment", lambda model, p: np.zeros(p.shape[1:], np.int32))
     tifffile.imwrite(tmp_path / "a.tif", np.eye(20, dtype=np.uint8))
     done = biounet("predict", model, tmp_path / "a.tif", "--out", tmp_path / "o", "-q")
     assert done.code == 0

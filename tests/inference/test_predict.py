@@ -10,6 +10,7 @@ from scipy import special
 from biounet.errors import DataError, UsageError
 from biounet.geometry import unet_geometry
 from biounet.inference import predict as predict_module
+from biounet.inference.cost import PixelCost
 from biounet.inference.engines import make_engine
 from biounet.inference.predict import (
     instance_settings,
@@ -39,7 +40,7 @@ class FakeEngine:
     """Sizes of a U-Net of some depth, in whole numbers: no rounding at all."""
 
     name, precision = "fake", "fp32"
-    bytes_per_input_pixel = 100
+    cost = PixelCost(bytes=100)
 
     def __init__(self, depth=1):
         self.geometry = unet_geometry(depth)

@@ -15,7 +15,7 @@ import torch
 from biounet.checks.model import check_model
 from biounet.cli import run as command_line
 from biounet.errors import UsageError
-from biounet.inference.engines import torch_network
+from biounet.inference.torch_engine import torch_network
 from biounet.model_file import load_model
 from biounet.training.batch_statistics import settle_batch_norm
 from biounet.training.data import read_training_data

@@ -13,6 +13,7 @@ from biounet.cli import options
 from biounet.cli.console import Console
 
 if TYPE_CHECKING:
+    from biounet.inference.engines import Choice
     from biounet.workflows.predict import Done
 
 
@@ -25,8 +26,13 @@ def predict(
     ] = "labels,overlay",
     tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
     memory: Annotated[str | None, typer.Option(help="Limit for tiles, as 2GB.")] = None,
-    engine: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 (exact) or bf16.")] = "fp32",
+    engine: Annotated[str, typer.Option(help="auto, openvino, onnx, torch, or an exported file.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 (exact), bf16 or int8.")] = "fp32",
+    tta: Annotated[str, typer.Option(help="Average over views: none, flips or all.")] = "none",
+    calibrate: Annotated[str | None, typer.Option(help="Images for int8, instead of the model's own.")] = None,
+    least_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of labels that int8 must leave as in fp32.")
+    ] = 0.998,
     channels: options.Channels = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -46,12 +52,23 @@ def predict(
         tile=tile,
         memory=None if memory is None else parse_bytes(memory, "--memory"),
         channels=None if channels is None else tuple(channels.split(",")),
+        tta=tta,
     )
     paths = find_inputs(inputs)
     loaded = load_model(model)
-    from biounet.inference.engines import make_engine
+    from biounet.inference.engines import choose_engine
+    from biounet.workflows.calibrate import crops_of
 
-    runner = make_engine(loaded, engine=engine, device=device, precision=precision)
+    choice = choose_engine(
+        loaded,
+        engine=engine,
+        device=device,
+        precision=precision,
+        calibration=None if calibrate is None else crops_of(loaded, calibrate, channels=request.channels),
+        least_agreement=least_agreement,
+    )
+    for note in _said(choice):
+        console.note(note)
     start_up = time.perf_counter() - start
     with console.progress("predicting", None) as bar:
 
@@ -61,20 +78,29 @@ def predict(
             else:
                 bar.update(done, total)
 
-        results = predict_files(loaded, runner, paths, request, start_up_s=start_up, listen=listen)
+        results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen)
     compute = time.perf_counter() - start - start_up
     _show(console, out, results)
     console.finish(
         {
             "out": str(out),
             "model_sha256": loaded.sha256,
-            "engine": runner.name,
-            "precision": runner.precision,
+            "engine": choice.engine.name,
+            "precision": choice.engine.precision,
+            "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
             "seconds": {"start_up": start_up, "compute": compute},
             "images": [_plain(done) for done in results],
         }
     )
     refuse_failed(results)
+
+
+def _said(choice: Choice) -> list[str]:
+    engine = choice.engine
+    lines = [*choice.notes]
+    if choice.agreement is not None:
+        lines.append(f"engine {engine.name}, {engine.precision}; against fp32 torch: {choice.agreement}")
+    return lines
 
 
 def _show(console: Console, out: Path, results: Sequence[Done]) -> None:

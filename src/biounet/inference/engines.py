@@ -1,24 +1,32 @@
-"""Engines: what computes logits of a batch of tiles, behind one small seam.
+"""Engines: what computes logits of a batch of tiles, behind one small seam, and how one is chosen.
 
-An engine is a callable with a declared geometry, numpy in and out; it knows nothing of images or
-files. Torch is imported when the torch engine is made, not before.
+An engine is a callable with a declared geometry, numpy in and out; it knows nothing of images. A new
+one is a file and a row in ``ENGINES``. Torch is imported when it is needed, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import UsageError
+from biounet.errors import BiounetError, UsageError
 from biounet.geometry import Geometry
+from biounet.inference.agreement import Agreement, compare, measure
+from biounet.inference.calibration import held_out, windows
+from biounet.inference.cost import Cost
+from biounet.inference.packages import import_or_refuse, is_present
 from biounet.model_file import Model
 
+Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
+Factory = Callable[..., Any]
 
-PRECISIONS = ("fp32", "bf16")
+LEAST_AGREEMENT = 0.998  # of labels, between int8 and fp32
 
 
 class Engine(Protocol):
@@ -27,67 +35,75 @@ class Engine(Protocol):
     name: str
     precision: str
     geometry: Geometry
-    bytes_per_input_pixel: int
+    cost: Cost
 
     def __call__(self, batch: Float32) -> Float32:
         """Logits of a batch whose spatial size the geometry admits."""
 
 
-class TorchEngine:
-    """A torch module in evaluation mode on a device, fp32 (exact) or bf16."""
+@dataclass(frozen=True)
+class Wanted:
+    """What an engine is made for. ``file``: an exported network to load instead of the model's weights."""
 
-    name = "torch"
-
-    def __init__(self, network: Any, *, device: str = "cpu", precision: str = "fp32") -> None:
-        import torch
-
-        if precision not in PRECISIONS:
-            raise UsageError(f"--precision {precision!r} is not known; choose {' or '.join(PRECISIONS)}")
-        self._torch = torch
-        self.precision = precision
-        self.geometry: Geometry = network.geometry
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval()
-        if self.geometry.ndim == 2:
-            self.network = self.network.to(memory_format=torch.channels_last)
-        self.bytes_per_input_pixel = _activation_bytes(network)
-
-    def __call__(self, batch: Float32) -> Float32:
-        torch = self._torch
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-        if self.geometry.ndim == 2:
-            x = x.contiguous(memory_format=torch.channels_last)
-        bf16 = self.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            logits: Float32 = self.network(x).float().contiguous().cpu().numpy()
-        return logits
+    model: Model
+    precision: str = "fp32"
+    device: str = "cpu"
+    factory: Factory | None = None
+    calibration: tuple[Array, ...] = ()
+    file: Path | None = None
 
 
-def torch_network(model: Model, *, factory: Callable[..., Any] | None = None) -> Any:
-    """The torch module of a model with its weights, in evaluation mode.
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table: what an engine can do, which packages it needs, and how it is made."""
 
-    ``factory(in_channels, classes)`` makes the module of a foreign network, which a model file can
-    name but never import. Raises `UsageError` without it, `ModelFileError` when weights do not fit.
-    """
-    import torch
+    precisions: tuple[str, ...]
+    packages: tuple[str, ...]
+    make: Callable[[Wanted], Engine]
+    suffixes: tuple[str, ...] = ()
 
-    from biounet.errors import ModelFileError
-    from biounet.networks.build import build
 
-    if model.network.get("name") == "foreign":
-        if factory is None:
-            raise UsageError(
-                f"the model was trained with a network of your own ({model.network.get('factory')}); "
-                "pass it again as network=factory, as at training"
-            )
-        network = factory(len(model.channels), len(model.classes))
-    else:
-        network = build(model.network)
-    try:
-        network.load_state_dict({name: torch.tensor(value) for name, value in model.weights.items()})
-    except RuntimeError as error:
-        raise ModelFileError(f"weights do not fit the network: {str(error).splitlines()[0]}") from error
-    return network.eval()
+@dataclass(frozen=True)
+class Choice:
+    """An engine ready for use. ``agreement`` with fp32 torch; None for fp32 torch itself, and where
+    there is nothing to compare with. ``notes``: what was decided and why, a line each."""
+
+    engine: Engine
+    agreement: Agreement | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def _make_torch(wanted: Wanted) -> Engine:
+    from biounet.inference.torch_engine import TorchEngine, torch_network
+
+    network = torch_network(wanted.model, factory=wanted.factory)
+    return TorchEngine(network, device=wanted.device, precision=wanted.precision)
+
+
+def _make_onnx(wanted: Wanted) -> Engine:
+    from biounet.inference.onnx_engine import OnnxEngine
+
+    return OnnxEngine(_source(wanted), wanted.model.geometry, description=wanted.model.network)
+
+
+def _make_openvino(wanted: Wanted) -> Engine:
+    from biounet.inference.openvino_engine import OpenVinoEngine
+
+    source = _source(wanted)
+    if wanted.precision == "int8":
+        from biounet.inference.quantize import quantised
+
+        source = quantised(source, wanted.model.geometry, wanted.calibration)
+    return OpenVinoEngine(source, wanted.model.geometry, precision=wanted.precision, description=wanted.model.network)
+
+
+# "auto" takes the first row that can be had: on CPUs that is the order of speed (benchmarks/engines.py)
+ENGINES: dict[str, Kind] = {
+    "openvino": Kind(("fp32", "bf16", "int8"), ("openvino", "onnx"), _make_openvino, (".xml", ".onnx")),
+    "onnx": Kind(("fp32",), ("onnxruntime", "onnx"), _make_onnx, (".onnx",)),
+    "torch": Kind(("fp32", "bf16"), ("torch",), _make_torch),
+}
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def make_engine(
@@ -96,35 +112,137 @@ def make_engine(
     engine: str = "auto",
     device: str = "auto",
     precision: str = "fp32",
-    factory: Callable[..., Any] | None = None,
+    factory: Factory | None = None,
 ) -> Engine:
-    """The engine of this name for a model; "auto" takes the fastest exact one present."""
-    if engine not in ("auto", "torch"):
-        raise UsageError(f"--engine {engine!r} is not known; choose auto or torch")
-    return TorchEngine(torch_network(model, factory=factory), device=pick_device(device), precision=precision)
+    """The engine of this name for a model: that of `choose_engine`."""
+    return choose_engine(model, engine=engine, device=device, precision=precision, factory=factory).engine
 
 
-def pick_device(device: str) -> str:
-    """A device that is present: "auto" takes CUDA, then Apple's mps, then the CPU."""
-    import torch
+def choose_engine(
+    model: Model,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    factory: Factory | None = None,
+    calibration: Sequence[Array] | None = None,
+    least_agreement: float = LEAST_AGREEMENT,
+) -> Choice:
+    """Make an engine and measure how far it is from fp32 torch.
 
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if present[name])
-    kind, _, number = device.partition(":")
-    count = torch.cuda.device_count() if kind == "cuda" else 1
-    if not present.get(kind, False) or (":" in device and number not in map(str, range(count))):
-        names = [name for name, here in present.items() if here]
-        raise UsageError(f"--device {device!r} is not present; present: {', '.join(names)}")
-    return device
-
-
-def _activation_bytes(network: Any) -> int:
-    """Bytes of activations per input pixel at the network's peak, an upper estimate.
-
-    At the top of the decoder a U-Net of width w holds the skip (w), the up-convolved tensor (w),
-    their concatenation (2w) and a convolution's output with its workspace (2w), in float32. Other
-    networks tell their ``channels_at_peak``.
+    ``engine``: a row of `ENGINES`, the path of an exported ``.onnx`` or ``.xml``, or "auto": the
+    first row that is installed, takes the precision and is exact. ``calibration``: normalised crops
+    (C, *spatial) for int8 instead of the model's own. An fp32 engine must reproduce the model's
+    golden sample to `agreement.EXACT`; int8 must give the same label at ``least_agreement`` of the
+    pixels of a sample it was not calibrated on. Raises `UsageError` otherwise, in one line.
     """
-    width = int(getattr(network, "description", {}).get("width", 64))
-    return 4 * int(getattr(network, "channels_at_peak", 6 * width))
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision!r} is not known; choose {', '.join(PRECISIONS)}")
+    crops = tuple(model.calibration if calibration is None else calibration)
+    names, file = _candidates(engine, precision)
+    place = _device(device, names)
+    notes: list[str] = []
+    for name in names if place == "cpu" else _only_torch(names, place):
+        wanted = Wanted(model, precision, place, factory, crops, file)
+        try:
+            made = ENGINES[name].make(wanted)
+            agreement = _agreement(made, wanted)
+            _refuse_inexact(made, agreement, least_agreement)
+        except BiounetError as error:
+            if engine != "auto" or name == names[-1]:
+                raise
+            notes.append(f"engine {name} is left out: {error}")
+            continue
+        if agreement and precision == "int8" and agreement.labels < LEAST_AGREEMENT:
+            notes.append(f"int8 is used although labels agree in less than {LEAST_AGREEMENT:.1%}, as asked for")
+        return Choice(made, agreement, tuple(notes))
+    raise AssertionError(names)
+
+
+def _candidates(engine: str, precision: str) -> tuple[list[str], Path | None]:
+    """Names of engines to try, in order, and the exported file to load, if one was named."""
+    suffix = Path(engine).suffix.lower()
+    if suffix in (".onnx", ".xml"):
+        able = [name for name, kind in ENGINES.items() if suffix in kind.suffixes and precision in kind.precisions]
+        present = [name for name in able if is_present(ENGINES[name].packages[0])]
+        if not able:
+            raise UsageError(f"--precision {precision} cannot be computed from {engine}; choose fp32")
+        if not Path(engine).is_file():
+            raise UsageError(f"--engine {engine}: there is no such file; name an exported .onnx or .xml")
+        return (present or able)[:1], Path(engine)
+    if engine == "auto":
+        able = [name for name, kind in ENGINES.items() if precision in kind.precisions]
+        return [name for name in able if all(map(is_present, ENGINES[name].packages))] or able[-1:], None
+    if engine not in ENGINES:
+        raise UsageError(f"--engine {engine!r} is not known; choose auto, {', '.join(ENGINES)} or an exported file")
+    if precision not in ENGINES[engine].precisions:
+        able = [name for name, kind in ENGINES.items() if precision in kind.precisions]
+        raise UsageError(f"--precision {precision} is not for --engine {engine}; it is for {', '.join(able)}")
+    return [engine], None
+
+
+def _device(device: str, names: Sequence[str]) -> str:
+    if device == "cpu" or not ((is_present("torch") and "torch" in names) or device != "auto"):
+        return "cpu"
+    import_or_refuse("torch", f"--device {device}")
+    from biounet.inference.torch_engine import pick_device
+
+    return pick_device(device)
+
+
+def _only_torch(names: Sequence[str], device: str) -> Iterator[str]:
+    """Torch is the only engine for other devices than the CPU."""
+    if "torch" not in names:
+        raise UsageError(
+            f"--device {device}: {', '.join(names)} computes on the CPU; take --engine torch for fp32, bf16"
+        )
+    yield "torch"
+
+
+def _source(wanted: Wanted) -> Path | bytes:
+    """The network as ONNX: the file that was named, the graph of a U-Net, or an export, kept in the cache."""
+    if wanted.file is not None:
+        return wanted.file
+    from biounet.inference.convert import onnx_of
+
+    return onnx_of(wanted.model, factory=wanted.factory)
+
+
+def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
+    """fp32 against the golden sample of the model file, lower precisions on crops of training images."""
+    model = wanted.model
+    if made.name == "torch" and made.precision == "fp32":
+        return None
+    crops = held_out(wanted.calibration)
+    if made.precision == "fp32" and model.golden is not None:
+        given, expected = model.golden
+        return compare([expected], [made(given)], "golden sample")
+    if crops and made.precision != "fp32":
+        batches, sample = windows(crops, model.geometry), f"{len(crops)} crops of training images"
+    elif model.golden is not None:
+        batches, sample = [model.golden[0]], "golden sample, which is noise"
+    else:
+        size = model.geometry.input_size((16,) * model.ndim)
+        noise = np.random.default_rng(0).standard_normal((1, len(model.channels), *size))
+        batches, sample = [noise.astype(np.float32)], "noise"
+    reference = _reference(made, wanted)
+    return None if reference is None else measure(made, reference, batches, sample)
+
+
+def _reference(made: Engine, wanted: Wanted) -> Engine | None:
+    """fp32 torch; where that is missing, fp32 of the same engine, which golden samples hold to torch."""
+    if is_present("torch") and (wanted.factory or wanted.model.network.get("name") != "foreign"):
+        return _make_torch(Wanted(wanted.model, device=wanted.device, factory=wanted.factory))
+    return None if made.precision == "fp32" else ENGINES[made.name].make(Wanted(wanted.model, file=wanted.file))
+
+
+def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float) -> None:
+    if agreement is None:
+        return
+    if made.precision == "fp32" and not agreement.is_exact:
+        raise UsageError(f"--engine {made.name} does not compute what the model learnt: {agreement}; take torch")
+    if made.precision == "int8" and agreement.labels < least:
+        raise UsageError(
+            f"--precision int8 changes too much: {agreement}, {least:.3%} is needed; "
+            f"take fp32, or lower --least-agreement to use it all the same"
+        )

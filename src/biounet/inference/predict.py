@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
+from biounet.inference.averaging import views
 from biounet.inference.engines import Engine
-from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predict_tiled
+from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predict_alike
 from biounet.labels.instances import InstanceSettings, SplitSettings, instances
 from biounet.labels.kinds import object_classes
 from biounet.model_file import Model
@@ -23,6 +24,8 @@ Labels = npt.NDArray[np.int32]
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_WORK_AT_ONCE = 4e9  # operations of one call, below which a call's own cost shows
+_MOST_AT_ONCE = 32  # tiles
 _DEFAULT_SHARE = 4  # of the machine's memory that tiles may take unasked: a quarter
 
 
@@ -47,26 +50,59 @@ def predict_array(
     image: npt.NDArray[Any],
     *,
     plan: TilePlan | None = None,
+    tta: str = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Labels and probabilities of one image (C, *spatial) or, with one channel, (*spatial).
 
-    Intensities are normalised over the whole image, never per tile. Raises `DataError` when the
-    channels are not those of the model or values are not finite.
+    Intensities are normalised over the whole image, never per tile. ``tta``: the views that
+    probabilities are averaged over, see `averaging.views`. Raises `DataError` when the channels are
+    not those of the model or values are not finite.
     """
     image = with_channels(image, model)
     plan = plan or plan_for(image.shape[1:], engine)
-    normalised = model.normalisation.apply(image)
-    logits = predict_tiled(engine, normalised, engine.geometry, plan=plan, progress=progress)
-    probabilities = softmax(logits)
+    (probabilities,) = predict_probabilities(
+        engine, [model.normalisation.apply(image)], plan, tta=tta, progress=progress
+    )
+    return prediction_of(model, probabilities, plan)
+
+
+def prediction_of(model: Model, probabilities: Float32, plan: TilePlan) -> Prediction:
+    """Labels, and for a model of several cell classes the class of each object, beside the probabilities."""
     labels = segment(model, probabilities)
-    return Prediction(labels, probabilities, plan, classes_of_objects(model, labels, probabilities))
-
-
-def classes_of_objects(model: Model, labels: Labels, probabilities: Float32) -> Labels | None:
-    """`labels.kinds.object_classes` for a model of several cell classes, None for others."""
     several = model.task == "instances" and len(model.classes) > 2
-    return object_classes(labels, probabilities) if several else None
+    classes = object_classes(labels, probabilities) if several else None
+    return Prediction(labels, probabilities, plan, classes)
+
+
+def predict_probabilities(
+    engine: Engine,
+    images: Sequence[Float32],
+    plan: TilePlan,
+    *,
+    tta: str = "none",
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Float32]:
+    """Probabilities (K, *spatial) of normalised images (C, *spatial) of one size, averaged over views."""
+    looks = views(tta, engine.geometry)
+    results: list[Float32] = []
+    for number, view in enumerate(looks):
+
+        def told(done: int, total: int, before: int = number) -> None:
+            if progress:
+                progress(before * total + done, len(looks) * total)
+
+        seen = [view.apply(image) for image in images]
+        found = [softmax(n) for n in predict_alike(engine, seen, view.plan(plan), batch=batch, progress=told)]
+        if len(looks) == 1:
+            return found
+        results = results or [np.zeros((len(f), *plan.size), np.float32) for f in found]
+        for total, one in zip(results, found, strict=True):
+            total += view.undo(one)
+    for total in results:
+        total /= total.sum(axis=0)
+    return results
 
 
 def with_channels(image: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:
@@ -115,7 +151,6 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
     memory that would do when a limit is too small for a single tile.
     """
     limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
-    per_pixel = engine.bytes_per_input_pixel
     if tile is not None:
         plan = plan_tiles(size, engine.geometry, tile)
         needed = tile_memory(plan, engine)
@@ -126,7 +161,7 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
             )
         return plan
     try:
-        return cheapest_tiles(size, engine.geometry, limit // per_pixel)
+        return cheapest_tiles(size, engine.geometry, limit, work=engine.cost.work, memory=engine.cost.memory)
     except UsageError:
         smallest = tile_memory(plan_tiles(size, engine.geometry, 1), engine)
         raise UsageError(
@@ -134,9 +169,21 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
         ) from None
 
 
+def tiles_at_once(plan: TilePlan, engine: Engine, *, memory: int | None = None) -> int:
+    """How many tiles go through the engine in one call: several where they are small, within the memory.
+
+    Follows from the plan, the network and the limit alone. All engines gave the same bits whatever the
+    batch (benchmarks/batches.py), so which images meet in one changes nothing.
+    """
+    limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
+    fitting = limit // max(1, tile_memory(plan, engine))
+    worth = int(_WORK_AT_ONCE // float(engine.cost.work(plan.input)))
+    return max(1, min(fitting, worth, _MOST_AT_ONCE))
+
+
 def tile_memory(plan: TilePlan, engine: Engine) -> int:
     """Bytes that computing one tile of the plan takes, about."""
-    return int(np.prod(plan.input)) * engine.bytes_per_input_pixel
+    return int(engine.cost.memory(plan.input))
 
 
 def total_memory() -> int:

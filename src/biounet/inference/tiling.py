@@ -24,6 +24,7 @@ from biounet.errors import UsageError
 from biounet.geometry import AxisGeometry, Geometry, mirrored
 
 Array = npt.NDArray[Any]
+Measure = Callable[[Sequence[Any]], Any]
 DEFAULT_TILE = 388  # the paper's output tile
 _MOST_TILES = 256  # per axis, that the search for the cheapest plan considers
 
@@ -99,19 +100,34 @@ def plan_tiles(size: Sequence[int], geometry: Geometry, tile: int | Sequence[int
     return _plan(size, geometry, outputs)
 
 
-def cheapest_tiles(size: Sequence[int], geometry: Geometry, largest_input: int) -> TilePlan:
-    """The plan of least work among those whose tiles have at most ``largest_input`` input pixels.
+def cheapest_tiles(
+    size: Sequence[int], geometry: Geometry, limit: int, *, work: Measure | None = None, memory: Measure | None = None
+) -> TilePlan:
+    """The plan of least work in all among those whose tiles need at most ``limit`` of memory.
 
-    `UsageError` names the smallest possible tile when not even that fits.
+    ``work`` and ``memory`` of one tile are functions of its input size, given as one integer array
+    an axis that broadcast against each other (see `inference.cost`); by default the number of input
+    pixels. Equal work is decided by less memory. `UsageError` names the least that would fit.
     """
     size = tuple(int(n) for n in size)
     choices = [_useful_outputs(axis, n) for axis, n in zip(geometry.axes, size, strict=True)]
-    plans = (_plan(size, geometry, outputs) for outputs in itertools.product(*choices))
-    fitting = [plan for plan in plans if math.prod(plan.input) <= largest_input]
-    if not fitting:
-        least = math.prod(_plan(size, geometry, tuple(c[-1] for c in choices)).input)
-        raise UsageError(f"a tile of {largest_input} input pixels is too small; the smallest possible has {least}")
-    return min(fitting, key=lambda plan: (plan.work, math.prod(plan.input)))
+    inputs = np.meshgrid(
+        *([n + sum(axis.margin) for n in outputs] for axis, outputs in zip(geometry.axes, choices, strict=True)),
+        indexing="ij", sparse=True,
+    )  # fmt: skip
+    counts = np.meshgrid(
+        *([_steps(axis, n, output)[1] for output in outputs]
+          for axis, n, outputs in zip(geometry.axes, size, choices, strict=True)),
+        indexing="ij", sparse=True,
+    )  # fmt: skip
+    needed = np.asarray((memory or _pixels)(inputs))
+    total = np.where(needed <= limit, math.prod(counts) * np.asarray((work or _pixels)(inputs), np.float64), np.inf)
+    cheapest = np.flatnonzero(total == total.min())
+    if not np.isfinite(total.flat[cheapest[0]]):
+        raise UsageError(f"a tile of {limit} input pixels is too small; the smallest possible has {needed.min()}")
+    best = cheapest[np.argmin(needed.flat[cheapest])]
+    place = np.unravel_index(best, total.shape)
+    return _plan(size, geometry, tuple(outputs[i] for outputs, i in zip(choices, place, strict=True)))
 
 
 def predict_tiled(
@@ -140,36 +156,52 @@ def predict_tiled(
     if image.ndim != geometry.ndim + 1:
         raise UsageError(f"image of shape {image.shape}; need (C, *spatial), {geometry.ndim} spatial axes")
     plan = plan or plan_tiles(image.shape[1:], geometry, tile)
-    result: Array | None = None
-    done = 0
-    tiles = iter(plan)
-    while group := list(itertools.islice(tiles, batch)):
-        inputs = np.stack([mirrored(image, t.start, t.stop) for t in group])
+    return predict_alike(function, [image], plan, batch=batch, progress=progress)[0]
+
+
+def predict_alike(
+    function: Callable[[Array], Any],
+    images: Sequence[Array],
+    plan: TilePlan,
+    *,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Array]:
+    """`predict_tiled` of several images (C, *spatial) of one size; a batch may hold tiles of several."""
+    results: list[Array] = []
+    places = ((index, tile) for index in range(len(images)) for tile in plan)
+    done, total = 0, len(images) * len(plan)
+    while group := list(itertools.islice(places, batch)):
+        inputs = np.stack([mirrored(images[index], t.start, t.stop) for index, t in group])
         outputs = np.asarray(function(inputs))
         if outputs.shape[2:] != plan.output or len(outputs) != len(group):
             raise UsageError(
                 f"the function gave shape {outputs.shape} for an input of {inputs.shape}; "
                 f"its geometry declares {(len(group), 'K', *plan.output)}"
             )
-        if result is None:
-            result = np.empty((outputs.shape[1], *plan.size), outputs.dtype)
-        for tile_, output in zip(group, outputs, strict=True):
-            result[(slice(None), *tile_.target)] = output[(slice(None), *tile_.kept)]
+        results = results or [np.empty((outputs.shape[1], *plan.size), outputs.dtype) for _ in images]
+        for (index, tile), output in zip(group, outputs, strict=True):
+            results[index][(slice(None), *tile.target)] = output[(slice(None), *tile.kept)]
         done += len(group)
         if progress:
-            progress(done, len(plan))
-    assert result is not None
-    return result
+            progress(done, total)
+    return results
 
 
 def _plan(size: tuple[int, ...], geometry: Geometry, outputs: tuple[int, ...]) -> TilePlan:
-    steps, counts = [], []
-    for axis, n, output in zip(geometry.axes, size, outputs, strict=True):
-        step = output // axis.period * axis.period
-        steps.append(max(step, axis.period))
-        counts.append(1 if n <= output else 1 + math.ceil((n - output) / step))
+    pairs = [_steps(axis, n, output) for axis, n, output in zip(geometry.axes, size, outputs, strict=True)]
     inputs = tuple(n + sum(axis.margin) for axis, n in zip(geometry.axes, outputs, strict=True))
-    return TilePlan(size, outputs, inputs, tuple(steps), tuple(counts), geometry)
+    return TilePlan(size, outputs, inputs, tuple(s for s, _ in pairs), tuple(c for _, c in pairs), geometry)
+
+
+def _steps(axis: AxisGeometry, size: int, output: int) -> tuple[int, int]:
+    """Step and number of tiles of this output on an axis."""
+    step = max(output // axis.period * axis.period, axis.period)
+    return step, 1 if size <= output else 1 + math.ceil((size - output) / step)
+
+
+def _pixels(size: Sequence[Any]) -> Any:
+    return math.prod(size)
 
 
 def _nearest_output(axis: AxisGeometry, size: int, wanted: int) -> int:

@@ -100,7 +100,6 @@ class FCN(nn.Module):
             "batch_norm": batch_norm,
             "dropout": dropout,
         }
-        self.channels_at_peak = 4 * width  # of the first stage: a convolution's input, output and workspace
         hidden = 16 * width
         self.trunk = _trunk(in_channels, width, batch_norm)
         self.dense = nn.Sequential(

@@ -77,7 +77,6 @@ class PatchCNN(nn.Module):
             "ndim": ndim,
             "dropout": dropout,
         }
-        self.channels_at_peak = width + 2 * _HIDDEN  # all at full resolution, as nothing is pooled away
         inputs = [in_channels, *[width] * (len(kernels) - 1)]
         convolution = _CONVOLUTION[ndim]
         self.convolutions = nn.ModuleList(convolution(n, width, k) for n, k in zip(inputs, kernels, strict=True))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from biounet.inference.engines import TorchEngine
+from biounet.inference.calibration import calibration_crops
+from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model
 from biounet.training.data import TrainingData
 from biounet.training.plan import Plan
@@ -37,7 +39,7 @@ def assemble_model(
     postprocessing: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Model:
-    """The model of a network with its weights, with a golden sample computed in fp32 on the CPU."""
+    """The model of a network with its weights, with a golden sample computed in fp32 on the CPU and crops for int8."""
     meaning = data.meaning
     description: Any = network.description
     model = Model(
@@ -53,7 +55,8 @@ def assemble_model(
         postprocessing=postprocessing,
         training=training,
     )
-    return model.with_golden(*_golden(network, data.channels, plan))
+    crops = calibration_crops(plan.sampler.images)
+    return replace(model.with_golden(*_golden(network, data.channels, plan)), calibration=crops)
 
 
 def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from biounet.errors import UsageError
 from biounet.geometry import Geometry
 from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation, dataset_normalisation
-from biounet.inference.engines import torch_network
 from biounet.inference.tiling import plan_tiles
+from biounet.inference.torch_engine import torch_network
 from biounet.labels.kinds import classes_of
 from biounet.labels.meaning import Meaning
 from biounet.model_file import Model

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from biounet.errors import BiounetError, UsageError
-from biounet.inference.engines import pick_device
+from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model, load_model, save_model
 from biounet.settings import Settings, read_settings
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance

@@ -17,9 +17,9 @@ from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
 from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
-from biounet.inference.engines import TorchEngine
 from biounet.inference.predict import plan_for, softmax
 from biounet.inference.tiling import predict_tiled
+from biounet.inference.torch_engine import TorchEngine
 from biounet.labels.instances import InstanceSettings, instances
 from biounet.labels.kinds import class_image, classes_of, object_classes
 from biounet.labels.tuning import median_object_px, tune

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import BiounetError, DataError, PartialError, UsageError
+from biounet.errors import BiounetError, PartialError, UsageError
 from biounet.exchange.objects import Objects
 from biounet.exchange.tables import join_tables
-from biounet.images.channels import find_channels
-from biounet.images.formats import READERS, known_suffix, read_image, stem_name
+from biounet.images.formats import read_image, stem_name
 from biounet.images.image import Image, check_finite, planes
 from biounet.images.writing import whole_file, write_labels, write_png, write_probabilities
-from biounet.inference.engines import Engine
-from biounet.inference.predict import Prediction, plan_for, predict_array, show_bytes, tile_memory
+from biounet.inference.averaging import views
+from biounet.inference.engines import ENGINES, Choice, Engine
+from biounet.inference.packages import installed_version
+from biounet.inference.predict import (
+    Prediction,
+    plan_for,
+    predict_probabilities,
+    prediction_of,
+    show_bytes,
+    tile_memory,
+    tiles_at_once,
+)
 from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
 from biounet.workflows.export import EXPORTED, check_frames, export, objects_of
+from biounet.workflows.inputs import find_inputs, select_channels
+from biounet.workflows.stream import Behind, ahead
+
+__all__ = ["SAVED", "Done", "Request", "find_inputs", "predict_files", "refuse_failed", "select_channels"]
 
 Float32 = npt.NDArray[np.float32]
+
+_WORTH_SAYING_S = 10
 
 SAVED = ("labels", "probabilities", "overlay", *EXPORTED)
 
@@ -43,6 +56,7 @@ class Request:
     tile: int | None = None
     memory: int | None = None
     channels: tuple[int | str, ...] | None = None
+    tta: str = "none"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.save) - set(SAVED))
@@ -74,40 +88,29 @@ class Done:
 Listener = Callable[[str, int, int], None]
 
 
-def find_inputs(given: Sequence[str | Path]) -> list[Path]:
-    """The image files that names, folders and patterns stand for, each once, in order.
+@dataclass
+class _File:
+    """One input on its way: what was read, what is found, what became of it."""
 
-    Of a folder all images in it. Raises `DataError` where something stands for nothing, and
-    `UsageError` where two inputs would have results of the same NAME.
-    """
-    found: list[Path] = []
-    for item in given:
-        path = Path(item)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if known_suffix(p) and not p.name.startswith("."))
-            if not inside:
-                raise DataError(
-                    f"{path}: holds no image of a known format ({', '.join(READERS)}); name a folder of images"
-                )
-            found += inside
-        elif path.exists():
-            found.append(path)
-        elif matches := sorted(glob.glob(str(item))):
-            found += [Path(m) for m in matches]
-        else:
-            raise DataError(f"{item}: there is no such file or folder; check the name")
-    found = list(dict.fromkeys(found))
-    names: dict[str, Path] = {}
-    for path in found:
-        other = names.setdefault(stem_name(path), path)
-        if other != path:
-            raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
-    return found
+    path: Path
+    done: Done
+    image: Image | None = None
+    items: list[npt.NDArray[Any]] = field(default_factory=list)
+    plan: TilePlan | None = None
+    found: list[Prediction] = field(default_factory=list)
+    exports: list[Objects] = field(default_factory=list)
+    error: BiounetError | None = None
+
+    def fails(self, error: BiounetError) -> None:
+        """Note the first error of this input."""
+        if self.error is None:
+            self.error = error
+            self.done.error = " ".join(str(error).split())
 
 
 def predict_files(
     model: Model,
-    engine: Engine,
+    engine: Engine | Choice,
     inputs: Sequence[Path],
     request: Request,
     *,
@@ -116,32 +119,28 @@ def predict_files(
 ) -> list[Done]:
     """Predict every input and write its results and ``run.json``.
 
-    ``listen(text, done, all)`` is told each plan and each finished tile (with an empty text). An
-    input that fails is reported in its `Done` and the others are done; `refuse_failed` turns that
-    into an error. Raises the error itself when there was only one input, and `UsageError` where the
-    folder for the results cannot be made.
+    The next file is read and the last one written while one is computed, and small images of one
+    size go through the engine together; neither changes a result. ``listen(text, done, all)`` is told
+    each plan and each finished batch of tiles (with an empty text). An input that fails is reported in
+    its `Done` and the others are done; `refuse_failed` turns that into an error. Raises the error
+    itself when there was only one input, and `UsageError` where the folder for the results cannot be
+    made.
     """
-    listen = listen or (lambda text, done, total: None)
+    choice = engine if isinstance(engine, Choice) else Choice(engine)
     begin = time.perf_counter()
     check_frames(inputs, request.save)
     _make_folder(request.out)
-    results = []
-    for path in inputs:
-        done = Done(str(path), stem_name(path))
-        start = time.perf_counter()
-        try:
-            _predict_file(model, engine, path, request, done, listen)
-        except BiounetError as error:
-            if len(inputs) == 1:
-                raise
-            done.error = " ".join(str(error).split())
-            listen(f"failed: {done.error}", 0, 0)
-        done.seconds = time.perf_counter() - start
-        results.append(done)
+    views(request.tta, model.geometry)  # refuses what cannot be meant before anything is read
+    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None))
+    files = stream.run(inputs)
+    for file in files:
+        if file.error is not None and len(inputs) == 1:
+            raise file.error
+    results = [file.done for file in files]
     if "table" in request.save:
         tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
         join_tables(request.out / "objects.csv", tables)
-    _write_run(model, engine, request, results, start_up_s, time.perf_counter() - begin)
+    _write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
     return results
 
 
@@ -153,43 +152,6 @@ def refuse_failed(results: Sequence[Done]) -> None:
         raise PartialError(f"{len(failed)} of {len(results)} inputs failed, {rest}; first: {failed[0]}")
 
 
-def select_channels(
-    plane: npt.NDArray[Any],
-    model: Model,
-    channels: Sequence[int | str] | None,
-    path: Path,
-    *,
-    stated: Sequence[str] = (),
-) -> npt.NDArray[Any]:
-    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
-
-    ``stated``: names of its channels, where its file states them.
-    Without ``channels`` a model that learnt channels by name takes those of the same names, where the file
-    names its channels; one that learnt from chosen positions (not the first few) takes the same ones. Raises
-    `DataError` that lists what the file has where one is missing or stands there twice.
-    """
-    names = model.channels
-    stated = stated if len(stated) == len(plane) else ()
-    by_position = all(name.isdecimal() for name in names)
-    if channels is None and ((stated and not by_position) or (by_position and not _are_the_first(names))):
-        channels = names
-    if channels is not None:
-        try:
-            plane = plane[find_channels(channels, stated, len(plane), path)]
-        except UsageError as error:
-            raise DataError(f"{error}; the model takes {', '.join(names)}: choose them with --channels") from error
-    wanted = len(names)
-    if len(plane) == 1 and wanted == 3:
-        plane = np.repeat(plane, 3, axis=0)
-    if len(plane) != wanted:
-        raise DataError(f"{path}: {len(plane)} channels, the model takes {wanted}; choose them with --channels")
-    return plane
-
-
-def _are_the_first(names: Sequence[str]) -> bool:
-    return list(names) == list(map(str, range(len(names))))
-
-
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -197,69 +159,161 @@ def _make_folder(out: Path) -> None:
         raise UsageError(f"--out {out}: cannot be made a folder ({error.strerror}); name another") from error
 
 
-def _predict_file(model: Model, engine: Engine, path: Path, request: Request, done: Done, listen: Listener) -> None:
-    image = read_image(path)
-    check_finite(image, path)
-    items = [
-        select_channels(plane, model, request.channels, path, stated=image.channel_names)
-        for plane in planes(image, model.ndim)
-    ]
-    plan = plan_for(items[0].shape[1:], engine, tile=request.tile, memory=request.memory)
-    done.plan = str(plan)
-    done.shape = tuple(items[0].shape[1:]) if len(items) == 1 else (len(items), *items[0].shape[1:])
-    listen(_plan_line(path, plan, engine, len(items)), 0, 0)
-    predictions: list[Prediction] = []
-    exports: list[Objects] = []
-    wanted = bool(set(request.save) & set(EXPORTED))
-    for index, item in enumerate(items):
-        first, total = index * len(plan), len(items) * len(plan)
+class _Stream:
+    """What `predict_files` does, from file to file."""
 
-        def told(n: int, _: int, before: int = first, total: int = total) -> None:
-            listen("", before + n, total)
+    def __init__(self, model: Model, engine: Engine, request: Request, listen: Listener) -> None:
+        self.model, self.engine, self.request, self.listen = model, engine, request, listen
+        self.tiles_done = self.tiles_known = 0
+        self.computing_s = 0.0
+        self.said_time = False
 
-        found = predict_array(model, engine, item, plan=plan, progress=told)
-        if wanted:
-            exports.append(objects_of(model, image, item, found, index if len(items) > 1 else None))
-        keep = "probabilities" in request.save
-        predictions.append(found if keep else replace(found, probabilities=found.probabilities[:, :0].copy()))
-    _write(model, image, items, predictions, request, done)
-    done.files += [str(file.relative_to(request.out)) for file in export(path, exports, request.out, request.save)]
+    def run(self, inputs: Sequence[Path]) -> list[_File]:
+        """All inputs, in their order; what went wrong stands in each."""
+        files: list[_File] = []
+        waiting: list[tuple[_File, int]] = []  # images that may share a batch
+        with Behind() as writer:
+            for file in ahead(self._read, inputs):
+                files.append(file)
+                if file.plan is None:
+                    self._end(file, writer)
+                    continue
+                images = len(file.items)
+                self.tiles_known += images * len(file.plan)
+                self.listen(_plan_line(file.path, file.plan, self.engine, images, self.request.tta), 0, 0)
+                if waiting and waiting[0][0].plan != file.plan:
+                    self._compute(waiting, writer)
+                    waiting = []
+                for index in range(images):
+                    waiting.append((file, index))
+                    if len(waiting) * len(file.plan) >= self._batch(file.plan):
+                        self._compute(waiting, writer)
+                        waiting = []
+            if waiting:
+                self._compute(waiting, writer)
+        return files
+
+    def _batch(self, plan: TilePlan) -> int:
+        return tiles_at_once(plan, self.engine, memory=self.request.memory)
+
+    def _read(self, path: Path) -> _File:
+        file = _File(path, Done(str(path), stem_name(path)))
+        start = time.perf_counter()
+        try:
+            image = read_image(path)
+            check_finite(image, path)
+            items = planes(image, self.model.ndim)
+            items = [
+                select_channels(plane, self.model, self.request.channels, path, stated=image.channel_names)
+                for plane in items
+            ]
+            size = items[0].shape[1:]
+            file.plan = plan_for(size, self.engine, tile=self.request.tile, memory=self.request.memory)
+            file.image, file.items = image, items
+            file.done.plan = str(file.plan)
+            file.done.shape = tuple(size) if len(items) == 1 else (len(items), *size)
+        except BiounetError as error:
+            file.fails(error)
+        file.done.seconds += time.perf_counter() - start
+        return file
+
+    def _compute(self, group: Sequence[tuple[_File, int]], writer: Behind) -> None:
+        """Probabilities of images of one size; objects are found and files written behind."""
+        plan = group[0][0].plan
+        assert plan is not None
+        start = time.perf_counter()
+        try:
+            images = [self.model.normalisation.apply(file.items[index]) for file, index in group]
+            found = predict_probabilities(
+                self.engine, images, plan, tta=self.request.tta, batch=self._batch(plan), progress=self._told(plan)
+            )
+        except BiounetError as error:
+            for file, _ in group:
+                file.fails(error)
+            found = []
+        self.tiles_done += len(group) * len(plan)
+        seconds = (time.perf_counter() - start) / len(group)
+        for (file, index), probabilities in zip(group, found, strict=False):
+            writer.submit(self._segment, file, index, probabilities)
+        for file, index in group:
+            file.done.seconds += seconds
+            if index == len(file.items) - 1:
+                self._end(file, writer)
+
+    def _told(self, plan: TilePlan) -> Callable[[int, int], None]:
+        """Progress in tiles; in a pipe once the time that is left, where it is worth a line."""
+        start = time.perf_counter()
+        looks = len(views(self.request.tta, self.model.geometry))
+
+        def told(done: int, total: int) -> None:
+            self.listen("", self.tiles_done + done // looks, self.tiles_known)
+            left = (time.perf_counter() - start) / done * (total - done)
+            if not self.said_time and left > _WORTH_SAYING_S:
+                self.said_time = True
+                self.listen(f"about {left:.0f} s left for this image", 0, 0)
+
+        return told
+
+    def _segment(self, file: _File, index: int, probabilities: Float32) -> None:
+        start = time.perf_counter()
+        assert file.image is not None
+        assert file.plan is not None
+        found = prediction_of(self.model, probabilities, file.plan)
+        if set(self.request.save) & set(EXPORTED):
+            place = index if len(file.items) > 1 else None
+            file.exports.append(objects_of(self.model, file.image, file.items[index], found, place))
+        if "probabilities" not in self.request.save:
+            found = replace(found, probabilities=probabilities[:, :0].copy())
+        file.found.append(found)
+        file.done.seconds += time.perf_counter() - start
+
+    def _end(self, file: _File, writer: Behind) -> None:
+        if file.error is not None:
+            self.listen(f"failed: {file.done.error}", 0, 0)
+        else:
+            writer.submit(self._write, file)
+
+    def _write(self, file: _File) -> None:
+        start = time.perf_counter()
+        try:
+            _write(self.model, file, self.request)
+        except BiounetError as error:
+            file.fails(error)
+        file.image, file.items, file.found, file.exports = None, [], [], []
+        file.done.seconds += time.perf_counter() - start
 
 
-def _plan_line(path: Path, plan: TilePlan, engine: Engine, images: int) -> str:
+def _plan_line(path: Path, plan: TilePlan, engine: Engine, images: int, tta: str) -> str:
     count = f"{images} images of " if images > 1 else ""
+    looks = len(views(tta, engine.geometry))
+    work = images * looks * len(plan) * float(engine.cost.work(plan.input))
     return (
-        f"{path.name}: {count}{'x'.join(map(str, plan.size))} in {plan}, "
-        f"{engine.name} {engine.precision}, about {show_bytes(tile_memory(plan, engine))} a tile"
+        f"{path.name}: {count}{'x'.join(map(str, plan.size))} in {plan}, {engine.name} {engine.precision}, "
+        f"about {show_bytes(tile_memory(plan, engine))} a tile, {work / 1e9:.3g} GFLOP"
+        + (f" in {looks} views" if looks > 1 else "")
     )
 
 
-def _write(
-    model: Model,
-    image: Image,
-    items: Sequence[npt.NDArray[Any]],
-    predictions: Sequence[Prediction],
-    request: Request,
-    done: Done,
-) -> None:
-    several = len(items) > 1
-    labels = np.stack([p.labels for p in predictions]) if several else predictions[0].labels
+def _write(model: Model, file: _File, request: Request) -> None:
+    done, found, several = file.done, file.found, len(file.found) > 1
+    assert file.image is not None
+    labels = np.stack([one.labels for one in found]) if several else found[0].labels
     done.empty = not labels.any()
     if model.task == "instances":
-        done.objects = int(sum(int(p.labels.max(initial=0)) for p in predictions))
-    size = image.pixel_size(model.ndim)
+        done.objects = int(sum(int(one.labels.max(initial=0)) for one in found))
+    size = file.image.pixel_size(model.ndim)
     axes = ("T" if several else "") + "ZYX"[-model.ndim :]
     if "labels" in request.save:
         path = request.out / f"{done.name}_labels.tif"
         write_labels(path, labels, pixel_size_um=size, axes=axes)
         done.files.append(path.name)
-        if predictions[0].classes is not None:
-            classes = np.stack([p.classes[p.labels] for p in predictions if p.classes is not None])
+        if found[0].classes is not None:
+            classes = np.stack([one.classes[one.labels] for one in found if one.classes is not None])
             path = request.out / f"{done.name}_classes.tif"
             write_labels(path, classes if several else classes[0], pixel_size_um=size, axes=axes)
             done.files.append(path.name)
     if "probabilities" in request.save:
-        maps = [p.probabilities for p in predictions]
+        maps = [one.probabilities for one in found]
         path = request.out / f"{done.name}_probabilities.tif"
         # several images: classes first, then the images along Z
         array = np.stack(maps, axis=1) if several else maps[0]
@@ -267,34 +321,47 @@ def _write(
         done.files.append(path.name)
     if "overlay" in request.save:
         path = request.out / f"{done.name}_overlay.png"
-        middle = len(items) // 2
-        write_png(path, overlay(items[middle], predictions[middle].labels))
+        middle = len(file.items) // 2
+        write_png(path, overlay(file.items[middle], found[middle].labels))
         done.files.append(path.name)
+    exported = export(file.path, file.exports, request.out, request.save)
+    done.files += [str(written.relative_to(request.out)) for written in exported]
+
+
+def _packages(engine: str) -> tuple[str, ...]:
+    """What a result may depend on besides the usual; "torch" is usual."""
+    kind = ENGINES.get(engine)
+    return () if kind is None or engine == "torch" else kind.packages
 
 
 def _write_run(
     model: Model,
-    engine: Engine,
+    choice: Choice,
     request: Request,
     results: Sequence[Done],
     start_up_s: float,
     compute_s: float,
 ) -> None:
-    packages = ("biounet", "numpy", "tifffile", "torch")
+    engine = choice.engine
+    packages = ["biounet", "numpy", "tifffile", "torch", *_packages(engine.name)]
     values = {
         "model_sha256": model.sha256,
         "task": model.task,
         "classes": list(model.classes),
         "engine": engine.name,
         "precision": engine.precision,
+        "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
+        "notes": list(choice.notes),
         "settings": {
             "save": list(request.save),
             "tile": request.tile,
             "memory": request.memory,
             "channels": request.channels,
+            "tta": request.tta,
             "postprocessing": dict(model.postprocessing),
         },
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": {name: installed_version(name) or None for name in packages}
+        | {"python": platform.python_version()},
         "seconds": {"start_up": start_up_s, "compute": compute_s},
         "inputs": [asdict(done) for done in results],
     }

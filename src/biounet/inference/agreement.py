@@ -1,0 +1,66 @@
+"""How far an engine is from fp32 torch, measured on a sample before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+EXACT = 2e-5  # of the largest |logit|: rounding, as everywhere in fp32
+
+
+class Function(Protocol):
+    """Logits (N, K, *output) of a batch (N, C, *input)."""
+
+    def __call__(self, batch: Float32) -> Float32:
+        """See the class."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``difference``: the largest, as a share of the largest |logit|. ``labels``: share of pixels with
+    the same most probable class. ``sample``: what was compared, in words."""
+
+    difference: float
+    labels: float
+    pixels: int
+    sample: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Within the rounding of fp32."""
+        return self.difference <= EXACT
+
+    def __str__(self) -> str:
+        changed = round((1 - self.labels) * self.pixels)
+        return (
+            f"logits within {self.difference:.1e} of the largest, {self.labels:.3%} of labels equal "
+            f"({changed} of {self.pixels:,} pixels differ; {self.sample})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+
+def compare(expected: Sequence[Float32], found: Sequence[Float32], sample: str) -> Agreement:
+    """The agreement of logits (N, K, *output), one array for each batch of the sample.
+
+    Numbers that are not finite are infinitely far off.
+    """
+    largest = max(float(np.abs(e).max()) for e in expected)
+    pairs = list(zip(expected, found, strict=True))
+    difference = max(float(np.abs(e - f).max()) for e, f in pairs) / max(largest, float(np.finfo(np.float32).tiny))
+    same = sum(int((e.argmax(1) == f.argmax(1)).sum()) for e, f in pairs)
+    pixels = sum(e[:, 0].size for e in expected)
+    return Agreement(difference if np.isfinite(difference) else float("inf"), same / pixels, pixels, sample)
+
+
+def measure(engine: Function, reference: Function, batches: Sequence[Float32], sample: str) -> Agreement:
+    """The agreement of two engines on batches of tiles (N, C, *input)."""
+    return compare([reference(b) for b in batches], [engine(b) for b in batches], sample)

@@ -1,0 +1,102 @@
+"""Int8: weights and activations of 8 bits, with ranges taken from calibration crops.
+
+All convolutions are quantised, the transposed ones too, each channel's weights on a scale of its own;
+only the first and the last stay in fp32. They see the grey values and give the logits, and take no
+part of the time worth naming: on a trained network that leaves 2.5 % of the largest logit as error
+instead of 3.8 %. Made by NNCF without training; the result is kept in the cache, since making it takes
+several times as long as predicting an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import UsageError
+from biounet.geometry import Geometry
+from biounet.inference.cache import cached
+from biounet.inference.calibration import for_calibration, windows
+from biounet.inference.convert import read_network, save_openvino
+from biounet.inference.packages import import_or_refuse, installed_version
+
+Array = npt.NDArray[Any]
+
+_RECIPE = 1  # raised when the same inputs shall give another result
+
+
+def quantised(source: Path | bytes, geometry: Geometry, crops: Sequence[Array]) -> Path:
+    """The OpenVINO file (.xml) of a network quantised to int8, from the cache or made now.
+
+    ``source``: the fp32 network (.onnx or .xml, or ONNX as bytes); ``crops``: normalised (C, *spatial)
+    images as the network will see them, of which the last are left out (`calibration.held_out`).
+    Raises `UsageError` where there are none, or where NNCF is missing.
+    """
+    chosen = for_calibration(crops)
+    if not chosen:
+        raise UsageError(
+            "--precision int8 needs images to calibrate on, and this model file carries none; "
+            "name a folder of images like those it learnt from: --calibrate FOLDER"
+        )
+    inputs = windows(chosen, geometry)
+    facts = {
+        "recipe": _RECIPE,
+        "network": _digest_of(source),
+        "calibration": [hashlib.sha256(batch.tobytes()).hexdigest() for batch in inputs],
+        "shape": list(inputs[0].shape),
+        "versions": {name: installed_version(name) for name in ("openvino", "nncf", "onnx")},
+    }
+    return cached(facts, lambda folder: _quantise(source, inputs, folder / "model.xml")) / "model.xml"
+
+
+def _quantise(source: Path | bytes, inputs: Sequence[npt.NDArray[np.float32]], path: Path) -> None:
+    nncf = import_or_refuse("nncf", "--precision int8")
+    network = read_network(source)
+    network.reshape(list(inputs[0].shape))  # free sizes would find no int8 kernels
+    with _quiet():
+        made = nncf.quantize(
+            network,
+            nncf.Dataset(list(inputs)),
+            # activations may lie off zero: as fast, and 3.8 % instead of 9 % error
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=_ends(network)),
+            subset_size=len(inputs),
+            fast_bias_correction=True,
+        )
+    save_openvino(made, path)
+
+
+def _ends(network: Any) -> list[str]:
+    """Names of the first and the last convolution."""
+    names = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    return names[:: max(1, len(names) - 1)] if len(names) > 1 else names
+
+
+def _digest_of(source: Path | bytes) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256(source.read_bytes())
+    if source.suffix == ".xml":
+        digest.update(source.with_suffix(".bin").read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF logs to the console and draws bars of its own."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,84 @@
+"""What is predicted: the files that names, folders and patterns stand for, and the model's channels of each."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError, UsageError
+from biounet.images.channels import find_channels
+from biounet.images.formats import READERS, known_suffix, stem_name
+from biounet.model_file import Model
+
+
+def find_inputs(given: Sequence[str | Path]) -> list[Path]:
+    """The image files that names, folders and patterns stand for, each once, in order.
+
+    Of a folder all images in it. Raises `DataError` where something stands for nothing, and
+    `UsageError` where two inputs would have results of the same NAME.
+    """
+    found: list[Path] = []
+    for item in given:
+        path = Path(item)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if known_suffix(p) and not p.name.startswith("."))
+            if not inside:
+                raise DataError(
+                    f"{path}: holds no image of a known format ({', '.join(READERS)}); name a folder of images"
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif matches := sorted(glob.glob(str(item))):
+            found += [Path(m) for m in matches]
+        else:
+            raise DataError(f"{item}: there is no such file or folder; check the name")
+    found = list(dict.fromkeys(found))
+    names: dict[str, Path] = {}
+    for path in found:
+        other = names.setdefault(stem_name(path), path)
+        if other != path:
+            raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
+    return found
+
+
+def select_channels(
+    plane: npt.NDArray[Any],
+    model: Model,
+    channels: Sequence[int | str] | None,
+    path: Path,
+    *,
+    stated: Sequence[str] = (),
+) -> npt.NDArray[Any]:
+    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
+
+    ``stated``: names of its channels, where its file states them.
+    Without ``channels`` a model that learnt channels by name takes those of the same names, where the file
+    names its channels; one that learnt from chosen positions (not the first few) takes the same ones. Raises
+    `DataError` that lists what the file has where one is missing or stands there twice.
+    """
+    names = model.channels
+    stated = stated if len(stated) == len(plane) else ()
+    by_position = all(name.isdecimal() for name in names)
+    if channels is None and ((stated and not by_position) or (by_position and not _are_the_first(names))):
+        channels = names
+    if channels is not None:
+        try:
+            plane = plane[find_channels(channels, stated, len(plane), path)]
+        except UsageError as error:
+            raise DataError(f"{error}; the model takes {', '.join(names)}: choose them with --channels") from error
+    wanted = len(names)
+    if len(plane) == 1 and wanted == 3:
+        plane = np.repeat(plane, 3, axis=0)
+    if len(plane) != wanted:
+        raise DataError(f"{path}: {len(plane)} channels, the model takes {wanted}; choose them with --channels")
+    return plane
+
+
+def _are_the_first(names: Sequence[str]) -> bool:
+    return list(names) == list(map(str, range(len(names))))
