@@ -1,12 +1,12 @@
 """A 512x512 image from file to labels, in a loaded process, by every engine and precision.
 
-    python benchmarks/engines.py [--preset paper|standard] [--rounds 5] [--isa avx2]
+    python benchmarks/engines.py [--preset paper|standard] [--rounds 5] [--isa avx2] [--only torch-fp32,openvino-int8]
 
 The network has random weights, batch normalisation as in the preset, and one tile of 700x700 (paper's
 depth) covers the image. Every round runs all engines one after the other, so that a busy moment hits
 them alike. "tile" is the network alone, "image" reads a TIFF, normalises, predicts, finds objects and
 writes labels. ``--isa avx2`` limits the processor's instructions, as on an ordinary laptop; ONNX
-Runtime has no such limit and is left out then. Rival: torch as it is usually run, eager, fp32.
+Runtime has no such limit and is left out then. Rival: the first, torch as it is usually run, eager, fp32.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def measure(preset: str, rounds: int, names: list[tuple[str, str]]) -> None:
                 start = time.perf_counter()
                 predict_files(model, engine, [path], Request(Path(folder) / "out", save=("labels",)))
                 images[key].append(time.perf_counter() - start)
-    rival = statistics.median(images["torch", "fp32"][1:])
+    rival = statistics.median(images[names[0]][1:])
     print(f"{preset} network, {SIDE}x{SIDE}, medians of {rounds} (smallest in brackets), seconds")
     for key in engines:
         tile, image = tiles[key][1:], images[key][1:]
         ratio = rival / statistics.median(image)
         print(
             f"{key[0]:9} {key[1]:5} tile {statistics.median(tile):6.3f} ({min(tile):.3f})   image "
-            f"{statistics.median(image):6.3f} ({min(image):.3f})   {ratio:5.2f} times torch fp32"
+            f"{statistics.median(image):6.3f} ({min(image):.3f})   {ratio:5.2f} times the first"
         )
 
 
@@ -95,11 +95,14 @@ def main() -> None:
     parser.add_argument("--preset", choices=("paper", "standard"), default="standard")
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, 100), metavar="N")
     parser.add_argument("--isa", choices=("all", "avx2"), default="all")
+    parser.add_argument("--only", help="of the engines, with commas; the rival first")
     options = parser.parse_args()
     if options.isa == "avx2" and os.environ.get("ONEDNN_MAX_CPU_ISA") != "AVX2":
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], env=os.environ | AVX2, check=False).returncode)
     limited = options.isa == "avx2"
-    measure(options.preset, options.rounds, [k for k in EVERY if not limited or (k[0] != "onnx" and k[1] != "bf16")])
+    names = [key for key in EVERY if not limited or (key[0] != "onnx" and key[1] != "bf16")]
+    asked = [tuple(text.split("-")) for text in options.only.split(",")] if options.only else names
+    measure(options.preset, options.rounds, [key for key in names if key in asked])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time per output pixel of a large image: chosen tiles and engines beside the textbook loop and MONAI.
 
-    python benchmarks/tiling.py [--preset paper|standard] [--side 2048] [--rounds 3]
+    python benchmarks/tiling.py [--preset paper|standard] [--side 2048] [--rounds 3] [--memory 2GB]
 
 Tiles of one image cost the same, so one tile of each is timed, and the image's time is that of all
 its tiles. The textbook loop is torch eager in fp32 with output tiles of 388 (input 572). MONAI's
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from biounet.inference.engines import choose_engine
-from biounet.inference.predict import plan_for
+from biounet.inference.predict import parse_bytes, plan_for
 from biounet.inference.tiling import plan_tiles
 from biounet.networks.unet import UNet
 from engines import random_model
@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--preset", choices=("paper", "standard"), default="standard")
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", default="2GB", help="limit for a tile")
     options = parser.parse_args()
+    memory = parse_bytes(options.memory, "--memory")
     model, size = random_model(options.preset), (options.side,) * 2
     jobs = {}
     textbook = choose_engine(model, engine="torch", device="cpu").engine
@@ -68,7 +70,7 @@ def main() -> None:
         ("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
     ):  # fmt: skip
         engine = choose_engine(model, engine=name, precision=precision, device="cpu", least_agreement=0).engine
-        jobs[f"{name} {precision}, cheapest tiles"] = (engine, plan_for(size, engine))
+        jobs[f"{name} {precision}, cheapest tiles"] = (engine, plan_for(size, engine, memory=memory))
     runs = {}
     for what, (engine, plan) in jobs.items():
         batch = np.random.default_rng(0).standard_normal((1, 1, *plan.input)).astype(np.float32)

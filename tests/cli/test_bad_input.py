@@ -233,7 +233,7 @@ def test_options_of_train(biounet, data, tmp_path, arguments, words):
             ["--engine", "onnx", "--precision", "int8"],
             ["--precision int8 is not for --engine onnx; it is for openvino"],
         ),
-        (["--precision", "int8", "--calibrate", "nowhere"], ["nowhere: there is no such file or folder"]),
+        (["--least-agreement", "2"], ["--least-agreement"]),
         (["--device", "cuda:77"], ["--device 'cuda:77' is not present"]),
     ],
 )

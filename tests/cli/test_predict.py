@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from biounet.images.formats import read_image
 from biounet.inference.predict import total_memory
-from biounet.model_file import load_model
+from biounet.model_file import load_model, save_model
 
 
 def labels_of(folder, name):
@@ -274,3 +275,62 @@ def test_channels_are_taken_by_name(biounet, train_tiny, tmp_path):
     assert "which has channels 0 'DAPI', 1 'actin'; the model takes DAPI, GFP" in done.complaint
     chosen = ("--channels", "DAPI,1")
     assert biounet("predict", out, tmp_path / "none.ome.tif", "--out", tmp_path / "o", *save, *chosen).code == 0
+
+
+def test_int8_says_what_it_changes(biounet, model, image, tmp_path):
+    arguments = ("--precision", "int8", "--device", "cpu", "--least-agreement", "0")
+    done = biounet("predict", model, image, "--out", tmp_path / "o", *arguments, "--json")
+    assert done.code == 0
+    assert (done.json["engine"], done.json["precision"]) == ("openvino", "int8")
+    assert "engine openvino, int8; against fp32 torch: logits within" in done.err
+    run = json.loads((tmp_path / "o" / "run.json").read_text())
+    assert run["agreement"] == done.json["agreement"]
+    assert 0 < run["agreement"]["labels"] <= 1
+    assert "crops of training images" in run["agreement"]["sample"]
+    assert {"openvino", "onnx"} <= set(run["versions"])
+
+
+def test_int8_of_an_older_model_is_refused_and_calibrated_on_request(biounet, model, data, image, tmp_path):
+    older = tmp_path / "older.safetensors"
+    save_model(older, replace(load_model(model), calibration=()))
+    arguments = ("predict", older, image, "--out", tmp_path / "o", "--precision", "int8", "--device", "cpu")
+    done = biounet(*arguments)
+    assert done.code == 2
+    assert "this model file carries none; name a folder of images" in done.complaint
+    done = biounet(*arguments, "--calibrate", data / "images", "--least-agreement", "0")
+    assert done.code == 0
+    done = biounet(*arguments, "--calibrate", tmp_path / "nowhere")
+    assert done.code == 3
+
+
+def test_views_are_averaged_and_named(biounet, model, image, tmp_path):
+    found = {}
+    for tta in ("none", "flips", "all"):
+        done = biounet("predict", model, image, "--out", tmp_path / tta, "--save", "probabilities", "--tta", tta)
+        assert done.code == 0
+        found[tta] = probabilities_of(tmp_path / tta, "zelle 9")
+        assert json.loads((tmp_path / tta / "run.json").read_text())["settings"]["tta"] == tta
+    assert "GFLOP in 8 views" in done.err
+    assert not np.array_equal(found["none"], found["flips"])
+    tiled = tmp_path / "tiled"
+    assert (
+        biounet("predict", model, image, "--out", tiled, "--save", "probabilities", "--tta", "all", "--tile", "7").code
+        == 0
+    )
+    assert np.abs(probabilities_of(tiled, "zelle 9") - found["all"]).max() < 1e-5
+
+
+def test_small_images_together_give_the_bits_of_each_alone(biounet, model, tmp_path):
+    """Sizes change in between, and one image cannot be read: batches never mix what does not belong together."""
+    rng = np.random.default_rng(0)
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for index, side in enumerate((30, 30, 30, 41, 30, 30)):
+        tifffile.imwrite(inputs / f"{index}.tif", rng.integers(0, 255, (side, 30)).astype(np.uint8))
+    (inputs / "1b.tif").write_bytes(b"II*\0")
+    save = ("--save", "labels,probabilities")
+    assert biounet("predict", model, inputs, "--out", tmp_path / "all", *save).code == 4
+    for index in range(6):
+        assert biounet("predict", model, inputs / f"{index}.tif", "--out", tmp_path / "one", *save).code == 0
+        for read in (labels_of, probabilities_of):
+            assert np.array_equal(read(tmp_path / "all", str(index)), read(tmp_path / "one", str(index)))

@@ -248,6 +248,29 @@ def test_a_network_that_cannot_be_exported_falls_back_to_torch(random_model):
         choose_engine(model, engine="onnx", device="cpu", factory=lambda *_: Odd())
 
 
+def test_a_foreign_network_is_exported_with_free_sizes(random_model):
+    """By torch's exporter, which other networks than U-Nets go through: any batch, any admissible size."""
+    geometry = random_model(depth=0).geometry
+
+    def factory(in_channels, classes):
+        module = torch.nn.Sequential(
+            torch.nn.Conv2d(in_channels, 3, 3), torch.nn.ReLU(), torch.nn.Conv2d(3, classes, 3)
+        )
+        module.geometry = geometry
+        return module
+
+    network = factory(1, 2)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    model = replace(random_model(depth=0), network={"name": "foreign", "factory": "mine"}, weights=weights)
+    choice = choose_engine(model, device="cpu", factory=factory)
+    assert (choice.engine.name, choice.notes) == ("openvino", ())
+    for shape in ((1, 1, 9, 30), (3, 1, 21, 5)):
+        batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(batch)).numpy()
+        assert np.abs(choice.engine(batch) - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
 def test_exported_files_predict_where_torch_cannot_be_imported(whole_model, tmp_path):
     """In a process of its own, in which importing torch fails: model file, exported network, labels."""
     model = whole_model(depth=1)

@@ -81,18 +81,15 @@ def predict(
         results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen)
     compute = time.perf_counter() - start - start_up
     _show(console, out, results)
-    console.finish(
-        {
-            "out": str(out),
-            "model_sha256": loaded.sha256,
-            "engine": choice.engine.name,
-            "precision": choice.engine.precision,
-            "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
-            "seconds": {"start_up": start_up, "compute": compute},
-            "images": [_plain(done) for done in results],
-        }
-    )
+    facts = {"out": str(out), "model_sha256": loaded.sha256, **_facts(choice)}
+    seconds = {"start_up": start_up, "compute": compute}
+    console.finish({**facts, "seconds": seconds, "images": [_plain(done) for done in results]})
     refuse_failed(results)
+
+
+def _facts(choice: Choice) -> dict[str, Any]:
+    agreement = None if choice.agreement is None else choice.agreement.to_dict()
+    return {"engine": choice.engine.name, "precision": choice.engine.precision, "agreement": agreement}
 
 
 def _said(choice: Choice) -> list[str]:

@@ -61,8 +61,8 @@ class PixelCost:
 class UNetCost:
     """Exact operations of a U-Net, and the values it holds at its peak as the forward pass goes.
 
-    ``pooling``: factor per level and axis. ``share``: of the engine, see `MEMORY`. ``stem``: pixels per
-    axis that are taken together first; () where none are.
+    ``pooling``: factor per level and axis. ``share``: of the engine, see `MEMORY`.
+    ``stem``: pixels per axis that are taken together before the first level and parted behind the last.
     """
 
     in_channels: int
@@ -89,13 +89,11 @@ class UNetCost:
         peak: Any = 0
         skips: list[Any] = []
         before = self.in_channels
-        blocks = self.stem or (1,) * ndim
-        if max(blocks) > 1:
-            image = before * _product(size)
-            size = [n // factor for n, factor in zip(size, blocks, strict=True)]
-            operations = 2 * image * self.width
-            peak = image + self.width * _product(size)
-            before = self.width
+        if self.stem:
+            given = before * _product(size)
+            size = [n // block for n, block in zip(size, self.stem, strict=True)]
+            operations = 2 * given * self.width
+            peak, before = given + self.width * _product(size), self.width
         for level in range(depth + 1):
             channels = self.width * 2**level
             given = before * _product(size)
@@ -117,9 +115,9 @@ class UNetCost:
             operations = operations + 2 * (2 * channels * up + taps * (2 * channels * first + channels * second))
             held = sum(skips[: level + 1]) + given
             peak = np.maximum(peak, held + np.maximum(3 * up, 2 * up + first + second))
-        given = self.width * _product(size)
-        logits = self.classes * _product([n * factor for n, factor in zip(size, blocks, strict=True)])
-        return operations + 2 * self.width * logits, np.maximum(peak, given + logits)
+        if self.stem:
+            size = [n * block for n, block in zip(size, self.stem, strict=True)]
+        return operations + 2 * self.width * self.classes * _product(size), peak
 
 
 def cost_of(description: Mapping[str, Any], engine: str = "torch", precision: str = "fp32") -> Cost:
@@ -131,13 +129,14 @@ def cost_of(description: Mapping[str, Any], engine: str = "torch", precision: st
     if description.get("name") != "unet":
         held = 6 * _FOREIGN_WIDTH  # skip, up-convolved, both together (2), a convolution's input and output
         return PixelCost(operations=2 * 9 * _FOREIGN_WIDTH**2, bytes=math.ceil(share * 4 * held))
+    stem = tuple(int(n) for n in description.get("stem", ()))
     return UNetCost(
         int(description["in_channels"]),
         int(description["classes"]),
         int(description["width"]),
         tuple(tuple(level) for level in description["pooling"]),
         share,
-        tuple(description.get("stem", ())),
+        stem if max(stem, default=1) > 1 else (),
     )
 
 

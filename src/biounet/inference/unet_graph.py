@@ -21,12 +21,12 @@ Weights = Mapping[str, npt.NDArray[Any]]
 
 OPSET, IR_VERSION = 18, 10  # read by every ONNX Runtime since 1.18
 _EPSILON = 1e-5  # of batch normalisation, torch's default
-_KNOWN = {"name", "in_channels", "classes", "width", "depth", "ndim", "pooling", "batch_norm", "dropout"}
+_KNOWN = {"name", "in_channels", "classes", "width", "depth", "ndim", "pooling", "batch_norm", "dropout", "stem"}
 
 
 def is_plain_unet(description: Mapping[str, Any]) -> bool:
     """Whether this is the U-Net as it is written here, with no setting that came later."""
-    return description.get("name") == "unet" and set(description) - {"stem"} == _KNOWN
+    return description.get("name") == "unet" and set(description) | {"stem"} == _KNOWN
 
 
 def unet_graph(description: Mapping[str, Any], weights: Weights) -> bytes:
@@ -37,9 +37,10 @@ def unet_graph(description: Mapping[str, Any], weights: Weights) -> bytes:
     """
     onnx = import_or_refuse("onnx", "this engine")
     pooling = [tuple(level) for level in description["pooling"]]
+    stem = tuple(description.get("stem", ()))
     builder = _Builder(onnx, weights, bool(description["batch_norm"]))
     try:
-        logits = _forward(builder, pooling, tuple(description.get("stem", (1,))))
+        logits = _forward(builder, pooling, stem if max(stem, default=1) > 1 else ())
     except KeyError as error:
         raise ModelFileError(f"weights do not fit the network: {error} is missing; train the model again") from error
     builder.nodes.append(onnx.helper.make_node("Identity", [logits], ["logits"]))
@@ -60,9 +61,7 @@ def unet_graph(description: Mapping[str, Any], weights: Weights) -> bytes:
 def _forward(builder: _Builder, pooling: Sequence[tuple[int, ...]], stem: tuple[int, ...]) -> str:
     """The steps of `UNet.forward`, by the names of its parameters; dropout does nothing at prediction."""
     depth = len(pooling)
-    has_stem = max(stem) > 1
-    x = builder.convolution("image", "stem", strides=stem) if has_stem else "image"
-    skips = []
+    x, skips = builder.convolution("image", "stem", strides=stem) if stem else "image", []
     for level in range(depth + 1):
         x = builder.double_convolution(x, f"encoder.{level}")
         if level < depth:
@@ -72,7 +71,7 @@ def _forward(builder: _Builder, pooling: Sequence[tuple[int, ...]], stem: tuple[
         up = builder.convolution(x, f"up.{level}", "ConvTranspose", strides=pooling[level])
         x = builder.node("Concat", [up, builder.cropped(skips[level], pooling[level:])], axis=1)
         x = builder.double_convolution(x, f"decoder.{level}")
-    return builder.convolution(x, "head", "ConvTranspose", strides=stem) if has_stem else builder.convolution(x, "head")
+    return builder.convolution(x, "head", "ConvTranspose", strides=stem) if stem else builder.convolution(x, "head")
 
 
 class _Builder:
