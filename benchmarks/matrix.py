@@ -12,7 +12,8 @@ the commands.
 
 What is held back is a stretch of the sequence, or a block of the images by name, never neighbours picked
 at random. Weights and post-processing are chosen on the images that are then scored, which is slightly
-kind to every run.
+kind to every run. What the networks of a group differ by, with paired intervals: `biounet compare DATA/isbi2012_em
+--model unet=RESULTS/replaced/em-unet/model.safetensors --model fcn8s=... --only 'slices 18-23'`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import ndimage
+
+from biounet.evaluation.files import evaluate_files
 from biounet.images.annotation import load_labels
 from biounet.images.layouts import find_dataset
 from biounet.images.selection import select
@@ -39,6 +44,7 @@ SCORES = {
     "instances": ("seg", "pq", "ap.0.50", "ap.0.75", "ap.0.90"),
     "classes": ("pixel_error", "v_rand", "v_info", "warping_error"),
 }
+NEAR_AND_FAR = ("pixel_error_near", "pixel_error_far")
 U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
 _GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
 _LAST_OF_EACH_KIND = "the last fifth of each kind"
@@ -62,10 +68,13 @@ class Run:
     scored: str = ""
     truth: str = ""
     like: str = ""
+    border_px: int = 0
 
 
 QUARTER = ("--budget", "15min")
+TEN_MINUTES = ("--budget", "10min")
 SHORT = ("--steps", "800")
+_EM_HELD_BACK, _EM_SCORED = "slices 17-23", "slices 18-23"  # six to score, and one between as a guard
 _ABLATED = {
     "full": (),
     "no-border-weights": ("loss.w0=0",),
@@ -98,7 +107,18 @@ def runs() -> list[Run]:
     for what, held_back in (("t067", "slices 0-7"), ("t054+t067", "slices 0-6")):
         one = Run(f"ignore/{what}-unknown", HELA, held_back, SHORT, ("training.validations=4",))
         ignore += [one, replace(one, name=f"ignore/{what}-as-background", data=_COMPLETE, truth=HELA)]
-    return [*cells, *ablation, *ignore]
+    replaced, window = [], []
+    for data, held, scored in ((EM, _EM_HELD_BACK, _EM_SCORED), (U2OS, _SPLITS[U2OS], "")):
+        for network in ("unet", "fcn8s", "fcn16s", "fcn32s", "patch_cnn"):
+            name = f"replaced/{short.get(data, 'em')}-{network}"
+            settings = ("training.validations=3", f"network.name={network}")  # whole images by windows take long
+            replaced.append(Run(name, data, held, TEN_MINUTES, settings, scored=scored))
+    for side in (33, 65, 95):
+        settings = ("training.validations=3", "network.name=patch_cnn", f"network.window={side}")
+        one = Run(f"window/em-{side}", EM, _EM_HELD_BACK, TEN_MINUTES, settings, scored=_EM_SCORED, border_px=5)
+        window.append(one)
+    window.append(replace(window[0], name="window/em-unet", settings=("training.validations=3",)))
+    return [*cells, *ablation, *ignore, *replaced, *window]
 
 
 def prepared(name: str, root: Path, results: Path) -> Path:
@@ -151,7 +171,23 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     save = ("--save", "labels,probabilities,overlay")
     biounet(folder, "predict", str(model), *files, "--out", str(folder / "predicted"), *save, "--device", device)
     found = biounet(folder, "evaluate", str(folder / "predicted"), str(truth), "--only", scored, "--json")
-    save_json(folder / "scores.json", {"held_back": held, "scored": scored, **facts(model), **json.loads(found)})
+    result = json.loads(found)
+    if run.border_px:
+        result["mean"] |= near_and_far(folder / "predicted", truth, scored, run.border_px)
+    save_json(folder / "scores.json", {"held_back": held, "scored": scored, **facts(model), **result})
+
+
+def near_and_far(predicted: Path, truth: Path, scored: str, border_px: int) -> dict[str, float]:
+    """Pixel error of all scored images together, near a true border between classes and far from any."""
+    wrong, count = [0, 0], [0, 0]
+    for pair in evaluate_files(predicted, truth, only=scored, warping=False).pairs:
+        known = pair.true >= 0
+        inside = [ndimage.distance_transform_edt(pair.true == k) for k in np.unique(pair.true[known])]
+        near = np.maximum.reduce(inside) <= border_px  # how deep a pixel lies in its class
+        for place, mask in enumerate((near & known, ~near & known)):
+            wrong[place] += int((pair.predicted != pair.true)[mask].sum())
+            count[place] += int(mask.sum())
+    return {f"pixel_error_{name}": w / max(1, n) for name, w, n in zip(("near", "far"), wrong, count, strict=True)}
 
 
 def without_splitting(source: Path, target: Path) -> None:
@@ -207,7 +243,8 @@ def summary(chosen: Iterable[Run], results: Path) -> str:
         of_group = [run for run in done if run.name.startswith(f"{group}/")]
         found = [json.loads((results / run.name / "scores.json").read_text(encoding="utf-8")) for run in of_group]
         for task in dict.fromkeys(scores["task"] for scores in found):
-            header = ["run", "commit", "seed", "held back", "steps", "seconds", *SCORES[task]]
+            more = [name for name in NEAR_AND_FAR if any(name in scores["mean"] for scores in found)]
+            header = ["run", "commit", "seed", "held back", "steps", "seconds", *SCORES[task], *more]
             lines += [f"## {group}\n", row(header), row(["---"] * len(header))]
             lines += [line(run, s, results) for run, s in zip(of_group, found, strict=True) if s["task"] == task]
             lines.append("")
@@ -221,7 +258,8 @@ def line(run: Run, scores: dict[str, Any], results: Path) -> str:
     at = (results / run.name / "commands.txt").read_text(encoding="utf-8").partition("\t")[0]
     held = scores["held_back"] if len(scores["held_back"]) < 40 else f"{len(scores['images'])} images"
     cells = [run.name.partition("/")[2], at, run.seed, held, scores.get("step", "-"), f"{scores.get('seconds', 0):.0f}"]
-    for path in SCORES[scores["task"]]:
+    extra = [name for name in NEAR_AND_FAR if name in scores["mean"]]
+    for path in (*SCORES[scores["task"]], *extra):
         name, _, key = path.partition(".")
         mean, ends = scores["mean"][name], scores["interval"].get(name)
         mean, ends = (mean[key], ends and ends[key]) if key else (mean, ends)

@@ -1,5 +1,6 @@
 """What the pages tell people to type is run (Python) or parsed (commands)."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -57,9 +58,10 @@ def check_options(line):
         words, commands = words[1:], [app.commands[words[0]]]
     named = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert all(named <= options_of(command) | known for command in commands), line
+    network = dict(itertools.pairwise(words)).get("--network")
     for key in (words[i + 1] for i, word in enumerate(words) if word == "--set" and i + 1 < len(words)):
         if key != "KEY=VALUE":
-            read_settings(overrides=[key])
+            read_settings(overrides=[key], values={"network.name": network})
     return commands[0] if len(commands) == 1 else None
 
 

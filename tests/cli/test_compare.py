@@ -34,7 +34,16 @@ def test_a_table_a_sentence_and_a_page(biounet, folders, data, tmp_path):
 
 
 def test_json_is_one_object(biounet, folders, data, model, tmp_path):
-    given = ("--labels", f"A={folders[0]}", "--model", f"M={model}", "--only", "zelle 5,zelle 9", "--no-warping")
+    given = (
+        "--labels",
+        f"A={folders[0]}",
+        "--model",
+        f"M={model}",
+        "--only",
+        "zelle 5,zelle 9",
+        "--no-warping",
+        "--no-cost",
+    )
     done = biounet("compare", data, *given, "--out", tmp_path / "out", "--json")
     assert done.code == 0
     assert done.json["names"] == ["zelle 5", "zelle 9"]
@@ -53,7 +62,16 @@ def test_several_files_with_commas_are_averaged(biounet, folders, data, model, t
     copy.write_bytes(model.read_bytes())
     other = tmp_path / "other.safetensors"
     other.write_bytes(model.read_bytes())
-    given = ("--model", f"M={copy},{other}", "--labels", f"A={folders[0]}", "--only", "zelle 5", "--no-warping")
+    given = (
+        "--model",
+        f"M={copy},{other}",
+        "--labels",
+        f"A={folders[0]}",
+        "--only",
+        "zelle 5",
+        "--no-warping",
+        "--no-cost",
+    )
     done = biounet("compare", data, *given, "--out", tmp_path / "out", "--json")
     assert done.code == 0
     assert list(done.json["methods"]) == ["M", "A"]
@@ -76,3 +94,43 @@ def test_options_that_cannot_be_meant(biounet, data, arguments, code, words, tmp
     assert done.code == code
     assert words in done.complaint
     assert done.out == ""
+
+
+def test_networks_are_trained_compared_and_not_trained_twice(biounet, data, tmp_path):
+    tiny = ["network.width=2", "network.depth=1", "network.window=9", "training.validations=1", "training.batch_size=2"]
+    chosen = [word for setting in [*tiny, "training.tile=16"] for word in ("--set", setting)]
+    given = ("--methods", "unet,patch_cnn", "--seeds", "2", "--steps", "1", "--only", "zelle 5", "--device", "cpu")
+    command = ("compare", data, *given, *chosen, "--no-warping", "--out", tmp_path / "out")
+    done = biounet(*command, "--json")
+    assert done.code == 0, done.err
+    assert list(done.json["methods"]) == ["unet", "patch_cnn"]
+    assert [len(method["runs"]) for method in done.json["methods"].values()] == [2, 2]
+    assert done.json["names"] == ["zelle 5"]
+    for cost in done.json["cost"].values():
+        assert cost["parameters"] > 100
+        assert cost["seconds_per_megapixel"] > 0
+        assert cost["memory_bytes"] is None or cost["memory_bytes"] >= 0
+    models = sorted((tmp_path / "out" / "models").glob("*.safetensors"))
+    assert [path.name for path in models] == [f"{n}-seed{k}.safetensors" for n in ("patch_cnn", "unet") for k in (0, 1)]
+    before = [path.read_bytes() for path in models]
+    again = biounet(*command, "--no-cost")
+    assert again.code == 0
+    assert again.err.count("trained before") == 4
+    assert [path.read_bytes() for path in models] == before
+    assert "seconds per megapixel" not in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "unet"], "1 method(s) to compare"),
+        (["--methods", "unet,vit"], "--methods unet,vit: choose from unet, fcn8s"),
+        (["--methods", "fcn8s,fcn16s", "--set", "network.window=33"], "network.window means nothing for network fcn8s"),
+        (["--methods", "unet,fcn8s", "--budget", "soon"], "--budget 'soon'"),
+    ],
+)
+def test_networks_that_cannot_be_trained(biounet, data, arguments, words, tmp_path):
+    done = biounet("compare", data, *arguments, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert words in done.complaint
+    assert not (tmp_path / "out").exists()

@@ -24,6 +24,12 @@ def compare(
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FILE", help="A model file; several with commas are averaged.")
     ] = None,
+    methods: Annotated[str | None, typer.Option(help="Networks to train and compare, as unet,fcn8s,patch_cnn.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time to train each for, as 15min (the default).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps instead of a time.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each is trained, with seeds from 0.")] = 1,
+    preset: Annotated[str, typer.Option(help="paper or standard, for the training.")] = "standard",
+    set_: options.Set = None,
     only: Annotated[
         str | None,
         typer.Option("--only", "--validation", help="Images: 'slices 20-23', a folder, or names."),
@@ -31,7 +37,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
     task: options.Task = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
+    cost: Annotated[bool, typer.Option(help="Measure seconds per megapixel and memory of the models.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -42,9 +50,33 @@ def compare(
     from biounet.workflows.compare import compare as run
 
     check_task(task)
-    methods = [*_models(model or ()), *_labels(labels or ())]
-    check_methods(methods)
-    found = run(data, methods, out, only=only, task=task, warping=warping, seed=seed, tell=console.note)  # type: ignore[arg-type]
+    given = [*_models(model or ()), *_labels(labels or ())]
+    if methods is None:
+        check_methods(given)
+    else:
+        how = {
+            "preset": preset,
+            "overrides": tuple(set_ or ()),
+            "steps": steps,
+            "budget": budget,
+            "seeds": seeds,
+            "validation": only,
+            "task": task,
+            "device": device,
+        }
+        given = [*_trained(console, data, methods, out, given, how), *given]
+    found = run(
+        data,
+        given,
+        out,
+        only=only,
+        task=task,  # type: ignore[arg-type]
+        warping=warping,
+        seed=seed,
+        device=device,
+        cost=cost,
+        tell=console.note,
+    )
     show_comparison(console, found.result)
     for sentence in found.verdicts:
         console.result(sentence)
@@ -54,7 +86,7 @@ def compare(
 
 def show_comparison(console: Console, result: dict[str, Any]) -> None:
     """Every score of every method, mean with interval, and the objects' errors by name."""
-    from biounet.workflows.compare_page import mean_and_interval
+    from biounet.workflows.compare_page import COST_HEADER, cost_cells, mean_and_interval
 
     methods = result["methods"]
     first = next(iter(methods.values()))
@@ -66,8 +98,29 @@ def show_comparison(console: Console, result: dict[str, Any]) -> None:
     title = f"mean of {count} image{'s' * (count != 1)} (95 % interval over {result['interval_over']})"
     console.table(title, ["score", *methods], rows)
     kinds = list(next(iter(result["errors"].values())))
+    if costs := result["cost"]:
+        shown = [[name, *cost_cells(cost)] for name, cost in costs.items()]
+        console.table("cost of predicting the largest image", ["method", *COST_HEADER], shown)
     rows = [[name, *(f"{counts[kind]:g}" for kind in kinds)] for name, counts in result["errors"].items()]
     console.table("errors by name, all images together", ["method", *kinds], rows)
+
+
+def _trained(
+    console: Console, data: Path, methods: str, out: Path, others: Sequence[Method], how: dict[str, Any]
+) -> list[Method]:
+    """The networks named, trained or taken from an earlier call."""
+    from biounet.cli.train import TrainingListener
+    from biounet.training.budget import parse_duration
+    from biounet.workflows.compare import Modelled, check_methods
+    from biounet.workflows.train_methods import Training, train_methods
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    check_methods([*(Modelled(name, ()) for name in names), *others])
+    budget = None if how["budget"] is None else parse_duration(how["budget"])
+    with console.progress("training", None) as bar:
+        listener = TrainingListener(console, bar)
+        plan = Training(**{**how, "budget": budget})
+        return list(train_methods(data, names, out, plan, tell=console.note, listen=listener))
 
 
 def _labels(given: Sequence[str]) -> list[Method]:

@@ -17,6 +17,7 @@ from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
 from biounet.evaluation.files import Pair, Truth, find_pairs, read_truth, score_pairs, understand_truths
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
+from biounet.images.examples import Example
 from biounet.images.selection import select
 from biounet.images.writing import write_labels
 from biounet.inference.engines import Engine, make_engine
@@ -25,7 +26,8 @@ from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning, encode
 from biounet.model_file import Model, load_model
 from biounet.workflows.compare_page import write_comparison_page
-from biounet.workflows.predict import select_channels
+from biounet.workflows.cost import prediction_cost
+from biounet.workflows.inputs import select_channels
 
 Tell = Callable[[str], None]
 
@@ -70,13 +72,16 @@ def compare(
     task: Task | None = None,
     warping: bool = True,
     seed: int = 0,
+    device: str = "auto",
+    cost: bool = True,
     tell: Tell = lambda line: None,
 ) -> Comparison:
     """Score methods on the same images of ``data`` and write tables and a page into the folder ``out``.
 
     ``data``: as for `evaluate_files`; models need the images too, so a data folder. ``only``: the
     images; by default those that every model held back, of the data there are, else all. ``seed``: of
-    the bootstrap. ``tell(line)`` is told what goes on.
+    the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
+    `prediction_cost`). ``tell(line)`` is told what goes on.
 
     Writes ``images.csv``, ``objects.csv``, ``report.html``, and of each model what it predicted.
     Raises `UsageError` for methods that cannot be compared, `DataError` for missing or unfitting files.
@@ -93,10 +98,11 @@ def compare(
     pairs: dict[str, list[list[Pair]]] = {}
     for method in methods:
         tell(f"scoring {method.name}")
-        pairs[method.name] = _pairs(method, chosen, meaning, models, out)
+        pairs[method.name] = _pairs(method, chosen, meaning, models, out, device)
     scored = {name: [score_pairs(run, meaning, warping=warping) for run in runs] for name, runs in pairs.items()}
     headlines = HEADLINES[meaning.task]
     comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=seed)}
+    comparison["cost"] = _costs(methods, chosen, models, device) if cost else {}
     words = verdicts(comparison, headlines)
     _write_tables(out, pairs, scored, meaning.task)
     report = out / "report.html"
@@ -144,7 +150,7 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
 
 
 def _pairs(
-    method: Method, truths: Sequence[Truth], meaning: Meaning, models: Mapping[Path, Model], out: Path
+    method: Method, truths: Sequence[Truth], meaning: Meaning, models: Mapping[Path, Model], out: Path, device: str
 ) -> list[list[Pair]]:
     """For every run of the method its labels beside the truth."""
     if isinstance(method, Labelled):
@@ -153,12 +159,12 @@ def _pairs(
     for number, files in enumerate(method.runs):
         averaged = [models[path] for path in files]
         folder = out / method.name if len(method.runs) == 1 else out / method.name / f"run{number}"
-        runs.append(_predicted(method.name, averaged, truths, meaning, folder))
+        runs.append(_predicted(method.name, averaged, truths, meaning, folder, device))
     return runs
 
 
 def _predicted(
-    name: str, models: Sequence[Model], truths: Sequence[Truth], meaning: Meaning, folder: Path
+    name: str, models: Sequence[Model], truths: Sequence[Truth], meaning: Meaning, folder: Path, device: str
 ) -> list[Pair]:
     for model in models:
         if model.task != meaning.task or len(model.classes) != meaning.class_count:
@@ -166,7 +172,7 @@ def _predicted(
                 f"--model {name}: was trained for {model.task} ({', '.join(model.classes)}), but the labels here are "
                 f"{meaning.task} ({meaning.reason}); --task overrides that"
             )
-    engines = [make_engine(model) for model in models]
+    engines = [make_engine(model, device=device) for model in models]
     pairs = []
     for truth in truths:
         labels = predict_averaged(models, engines, truth)
@@ -185,12 +191,29 @@ def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: 
         raise UsageError(f"{truth.name}: a model needs the image too; give a data folder with images and annotations")
     total: Any = 0.0
     for model, engine in zip(models, engines, strict=True):
-        names = truth.example.channel_names
-        image = select_channels(truth.example.image, model, None, Path(truth.name), stated=names)
+        image = _channels(model, truth.example)
         normalised = model.normalisation.apply(image)
         plan = plan_for(image.shape[1:], engine)
         total = total + softmax(predict_tiled(engine, normalised, engine.geometry, plan=plan))
     return segment(models[0], np.asarray(total / len(models), dtype=np.float32))
+
+
+def _channels(model: Model, example: Example) -> Any:
+    """The image (C, *spatial) with the channels that the model learnt from."""
+    return select_channels(example.image, model, None, Path(example.name), stated=example.channel_names)
+
+
+def _costs(
+    methods: Sequence[Method], truths: Sequence[Truth], models: Mapping[Path, Model], device: str
+) -> dict[str, Any]:
+    """By name what a prediction of the largest image costs with each model (its first run)."""
+    largest = max(truths, key=lambda truth: truth.labels.size)
+    costs = {}
+    for method in methods:
+        if isinstance(method, Modelled) and largest.example is not None:
+            files = method.runs[0]
+            costs[method.name] = prediction_cost(files, _channels(models[files[0]], largest.example), device=device)
+    return costs
 
 
 def _write_tables(out: Path, pairs: Mapping[str, list[list[Pair]]], scored: Mapping[str, Any], task: Task) -> None:

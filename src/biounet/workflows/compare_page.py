@@ -11,6 +11,7 @@ import numpy as np
 from biounet.evaluation.comparison import HEADLINES, at
 from biounet.evaluation.files import Pair, Truth
 from biounet.evaluation.summary import flatten
+from biounet.inference.predict import show_bytes
 from biounet.report.page import Block, Figure, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, task_layer, to_rgb, wrong_class_layer
 
@@ -71,9 +72,30 @@ def _scores(comparison: Mapping[str, Any]) -> list[Block]:
         ),
         Table("Mean and 95 % interval", ["score", *methods], rows),
     ]
+    if comparison.get("cost"):
+        blocks.append(_cost(comparison["cost"]))
     if any("runs" in summary for summary in methods.values()):
         blocks.append(_runs(comparison))
     return blocks
+
+
+def _cost(costs: Mapping[str, Any]) -> Table:
+    rows = [[name, *cost_cells(cost)] for name, cost in costs.items()]
+    note = "Of predicting the largest image, on this machine as busy as it was. Memory: beyond the loaded model."
+    return Table("Cost", ["method", *COST_HEADER], rows, note)
+
+
+COST_HEADER = ("parameters", "seconds per megapixel", "memory")
+
+
+def cost_cells(cost: Mapping[str, Any]) -> list[str]:
+    """Parameters, seconds per megapixel and memory for a table."""
+    memory = cost["memory_bytes"]
+    return [
+        f"{cost['parameters']:,}",
+        f"{cost['seconds_per_megapixel']:.3g}",
+        "–" if memory is None else show_bytes(memory),
+    ]
 
 
 def _runs(comparison: Mapping[str, Any]) -> Table:
