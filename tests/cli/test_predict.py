@@ -230,7 +230,7 @@ def test_a_channel_is_chosen(biounet, model, tmp_path):
 
 
 def test_an_empty_prediction_is_pointed_out(biounet, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("biounet.workflows.predict.segment", lambda model, p: np.zeros(p.shape[1:], np.int32))
+    monkeypatch.setattr("biounet.inference.predict.segment", lambda model, p: np.zeros(p.shape[1:], np.int32))
     tifffile.imwrite(tmp_path / "a.tif", np.eye(20, dtype=np.uint8))
     done = biounet("predict", model, tmp_path / "a.tif", "--out", tmp_path / "o", "-q")
     assert done.code == 0
