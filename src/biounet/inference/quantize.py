@@ -30,7 +30,7 @@ from biounet.inference.packages import import_or_refuse, installed_version
 
 Array = npt.NDArray[Any]
 
-_RECIPE = 1  # raised when the same inputs shall give another result
+_RECIPE = 2  # raised when the same inputs shall give another result
 
 
 def quantised(source: Path | bytes, geometry: Geometry, crops: Sequence[Array]) -> Path:
@@ -75,8 +75,9 @@ def _quantise(source: Path | bytes, inputs: Sequence[npt.NDArray[np.float32]], p
 
 
 def _ends(network: Any) -> list[str]:
-    """Names of the first and the last convolution."""
-    names = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    """Names of the first and the last convolution, transposed or not."""
+    kinds = ("Convolution", "ConvolutionBackpropData")
+    names = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() in kinds]
     return names[:: max(1, len(names) - 1)] if len(names) > 1 else names
 
 
