@@ -2,8 +2,7 @@
 
 All convolutions are quantised, the transposed ones too, each channel's weights on a scale of its own;
 only the first and the last stay in fp32. They see the grey values and give the logits, and take no
-part of the time worth naming: on a trained network that leaves 2.5 % of the largest logit as error
-instead of 3.8 %. Made by NNCF without training; the result is kept in the cache, since making it takes
+part of the time worth naming. Made by NNCF without training; the result is kept in the cache, since making it takes
 several times as long as predicting an image.
 """
 
@@ -65,7 +64,7 @@ def _quantise(source: Path | bytes, inputs: Sequence[npt.NDArray[np.float32]], p
         made = nncf.quantize(
             network,
             nncf.Dataset(list(inputs)),
-            # activations may lie off zero: as fast, and 3.8 % instead of 9 % error
+            # activations may lie off zero: as fast as symmetric ones, with half the error
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=_ends(network)),
             subset_size=len(inputs),
