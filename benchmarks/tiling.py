@@ -22,6 +22,7 @@ from torch import nn
 from biounet.inference.engines import choose_engine
 from biounet.inference.predict import parse_bytes, plan_for
 from biounet.inference.tiling import plan_tiles
+from biounet.inference.torch_engine import torch_network
 from biounet.networks.unet import UNet
 from engines import random_model
 
@@ -63,9 +64,10 @@ def main() -> None:
     memory = parse_bytes(options.memory, "--memory")
     model, size = random_model(options.preset), (options.side,) * 2
     jobs = {}
-    textbook = choose_engine(model, engine="torch", device="cpu").engine
-    textbook.network.to(memory_format=torch.contiguous_format)
-    jobs["textbook loop, torch fp32, 388"] = (textbook, plan_tiles(size, model.geometry, 388))
+    plain = torch_network(model)
+    jobs["textbook loop, torch fp32, 388"] = (
+        lambda batch: plain(torch.from_numpy(batch)).numpy(), plan_tiles(size, model.geometry, 388),
+    )  # fmt: skip
     for name, precision in (
         ("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
     ):  # fmt: skip

@@ -21,6 +21,7 @@ from biounet.inference.predict import (
     show_bytes,
     softmax,
     tile_memory,
+    tiles_at_once,
     total_memory,
 )
 from biounet.inference.tiling import plan_tiles
@@ -40,7 +41,7 @@ class FakeEngine:
     """Sizes of a U-Net of some depth, in whole numbers: no rounding at all."""
 
     name, precision = "fake", "fp32"
-    cost = PixelCost(bytes=100)
+    cost, batches = PixelCost(bytes=100), True
 
     def __init__(self, depth=1):
         self.geometry = unet_geometry(depth)
@@ -303,3 +304,32 @@ def test_post_processing_of_a_model_file():
     split = {"seeds": "depth", "level": 2.0, "reach_px": 5, "smallest_seed_px": 1}
     found = instance_settings({"threshold": 0.4, "split": split})
     assert found == InstanceSettings(0.4, split=SplitSettings("depth", 2.0, 5))
+
+
+# -- several tiles at once
+
+
+def test_small_tiles_go_together_within_the_memory():
+    engine = FakeEngine(1)
+    plan = plan_for((30, 30), engine)
+    one = tile_memory(plan, engine)
+    assert [tiles_at_once(plan, engine, memory=m) for m in (one // 2, one, 5 * one, 10**9)] == [1, 1, 5, 32]
+    engine.cost = PixelCost(operations=10**7, bytes=1)
+    assert tiles_at_once(plan, engine, memory=10**9) == 1  # so large that a call's own cost does not show
+    engine.cost, engine.batches = PixelCost(), False
+    assert tiles_at_once(plan, engine, memory=10**9) == 1
+
+
+@pytest.mark.parametrize(("name", "precision"), [("openvino", "fp32"), ("openvino", "bf16")])
+def test_an_engine_that_takes_batches_gives_the_same_bits_in_any(random_model, name, precision):
+    engine = make_engine(random_model(width=8, depth=2), engine=name, precision=precision, device="cpu")
+    assert engine.batches
+    tiles = np.random.default_rng(0).standard_normal((6, 1, 60, 52)).astype(np.float32)
+    alone = np.concatenate([engine(tile[None]) for tile in tiles])
+    for size in (2, 4, 6):
+        assert np.array_equal(np.concatenate([engine(tiles[n : n + size]) for n in range(0, 6, size)]), alone)
+
+
+def test_engines_that_gain_nothing_by_batches_get_none(random_model):
+    for name in ("torch", "onnx"):
+        assert not make_engine(random_model(), engine=name, device="cpu").batches

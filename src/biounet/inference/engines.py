@@ -30,12 +30,16 @@ LEAST_AGREEMENT = 0.998  # of labels, between int8 and fp32
 
 
 class Engine(Protocol):
-    """A local operator: float32 (N, C, *input) -> float32 logits (N, K, *output)."""
+    """A local operator: float32 (N, C, *input) -> float32 logits (N, K, *output).
+
+    ``batches``: whether several small tiles in one call are faster than one by one.
+    """
 
     name: str
     precision: str
     geometry: Geometry
     cost: Cost
+    batches: bool
 
     def __call__(self, batch: Float32) -> Float32:
         """Logits of a batch whose spatial size the geometry admits."""

@@ -25,6 +25,7 @@ class OnnxEngine:
     """
 
     name, precision = "onnx", "fp32"
+    batches = False
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    batches = True  # up to 1.6 times as fast for small tiles, and the same bits (benchmarks/batches.py)
 
     def __init__(
         self,

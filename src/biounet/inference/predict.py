@@ -172,9 +172,11 @@ def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, me
 def tiles_at_once(plan: TilePlan, engine: Engine, *, memory: int | None = None) -> int:
     """How many tiles go through the engine in one call: several where they are small, within the memory.
 
-    Follows from the plan, the network and the limit alone. All engines gave the same bits whatever the
-    batch (benchmarks/batches.py), so which images meet in one changes nothing.
+    One by one where the engine gains nothing (`engines.Engine.batches`). Otherwise it follows from the
+    plan, the network and the limit alone. On CPUs results are the same bits as one by one.
     """
+    if not engine.batches:
+        return 1
     limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
     fitting = limit // max(1, tile_memory(plan, engine))
     worth = int(_WORK_AT_ONCE // float(engine.cost.work(plan.input)))

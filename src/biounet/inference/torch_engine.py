@@ -35,6 +35,7 @@ class TorchEngine:
         self.geometry: Geometry = network.geometry
         self.cost: Cost = cost_of(getattr(network, "description", {}), self.name, precision)
         self.device = torch.device(device)
+        self.batches = self.device.type != "cpu"  # on CPUs they gain nothing, and round differently
         self.network = network.to(self.device).eval()
         if self.geometry.ndim == 2:
             self.network = self.network.to(memory_format=torch.channels_last)
