@@ -37,7 +37,7 @@ def random_model(preset: str):  # type: ignore[no-untyped-def]
     from biounet.samples.synthetic import synthetic_cells
 
     torch.manual_seed(0)
-    network = UNet(width=64) if preset == "paper" else UNet(width=24, batch_norm=True)
+    network = UNet(width=64) if preset == "paper" else UNet(width=16, batch_norm=True)
     network.eval()
     normalisation = Normalisation("image", (), ())
     images = [normalisation.apply(synthetic_cells((SIDE, SIDE), seed=seed)[0][None]) for seed in range(7)]

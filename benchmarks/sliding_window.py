@@ -68,10 +68,10 @@ def main() -> None:
     torch.manual_seed(0)
     image = np.random.default_rng(0).normal(size=(1, options.side, options.side)).astype(np.float32)
     rows = []
-    for name, unet in (("U-Net, width 64", UNet()), ("U-Net, width 24", UNet(width=24))):
+    for name, unet in (("U-Net, width 64", UNet()), ("U-Net, width 16", UNet(width=16))):
         rows.append((name, parameter_count(unet), whole_image(unet, image, options.repeat)))
-    fcn = FCN(width=24)
-    rows.append(("FCN-8s, width 24", parameter_count(fcn), whole_image(fcn, image, options.repeat)))
+    fcn = FCN(width=16)
+    rows.append(("FCN-8s, width 16", parameter_count(fcn), whole_image(fcn, image, options.repeat)))
     for window in map(int, options.windows.split(",")):
         network = PatchCNN(window=window)
         size = parameter_count(network)

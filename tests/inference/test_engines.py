@@ -340,3 +340,30 @@ def test_the_cost_is_the_networks(whole_model):
     cost = make_engine(model, engine="torch", device="cpu").cost
     assert isinstance(cost, UNetCost)
     assert (cost.width, cost.pooling) == (5, ((2, 2), (2, 2)))
+
+
+def test_signals_still_arrive_when_engines_have_come_and_gone(random_model, tmp_path):
+    """OpenVINO's plugin gives the thread a stack for signals; a core that is gone must not leave its address."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "model.safetensors"
+    save_model(path, random_model())
+    code = f"""
+import gc, signal
+import numpy as np
+from biounet.inference.engines import make_engine
+from biounet.model_file import load_model
+model = load_model({str(path)!r})
+for _ in range(3):
+    first, second = (make_engine(model, engine="openvino") for _ in range(2))
+    for engine in (first, second):
+        engine(np.zeros((1, 1, 24, 24), np.float32))
+    del first, engine
+    gc.collect()
+    del second
+    gc.collect()
+arrived = []
+signal.signal(signal.SIGINT, lambda *_: arrived.append(1))
+signal.raise_signal(signal.SIGINT)
+assert arrived
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0

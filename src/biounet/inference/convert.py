@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,22 @@ def onnx_of(model: Model, *, factory: Callable[..., Any] | None = None) -> Path 
     return cached(facts, lambda made: write_onnx(model, made / "model.onnx")) / "model.onnx"
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's one core of this process, with its CPU plugin loaded, kept to the end.
+
+    The plugin gives the thread a stack of its own for signals, and takes it away with itself. Cores
+    that come and go leave the address of one that is gone: the next Ctrl-C would then be a crash.
+    """
+    core = import_or_refuse("openvino", "--engine openvino").Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
+
+
 def read_network(source: str | Path | bytes) -> Any:
     """An OpenVINO network of an ``.onnx`` or ``.xml`` file, or of ONNX as bytes. `DataError` where it is none."""
-    openvino = import_or_refuse("openvino", "--engine openvino")
     try:
-        return openvino.Core().read_model(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+        return openvino_core().read_model(io.BytesIO(source) if isinstance(source, bytes) else str(source))
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1] if lines else type(error).__name__

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.geometry import Geometry
-from biounet.inference.convert import read_network
+from biounet.inference.convert import openvino_core, read_network
 from biounet.inference.cost import Cost, cost_of
-from biounet.inference.packages import import_or_refuse
 
 Float32 = npt.NDArray[np.float32]
 
@@ -43,7 +42,7 @@ class OpenVinoEngine:
         threads: int = 0,
     ) -> None:
         self._network = read_network(source)
-        self._core = import_or_refuse("openvino", "--engine openvino").Core()
+        self._core = openvino_core()
         self.precision = precision
         self.geometry = geometry
         self.cost: Cost = cost_of(description or {}, self.name, precision)
