@@ -62,14 +62,22 @@ def onnx_of(model: Model, *, factory: Callable[..., Any] | None = None) -> Path 
     return cached(facts, lambda made: write_onnx(model, made / "model.onnx")) / "model.onnx"
 
 
-@cache
 def openvino_core() -> Any:
+    """The process's one core; `UsageError` with the install command where OpenVINO is missing."""
+    import_or_refuse("openvino", "--engine openvino")
+    return _core()
+
+
+@cache
+def _core() -> Any:
     """OpenVINO's one core of this process, with its CPU plugin loaded, kept to the end.
 
     The plugin gives the thread a stack of its own for signals, and takes it away with itself. Cores
     that come and go leave the address of one that is gone: the next Ctrl-C would then be a crash.
     """
-    core = import_or_refuse("openvino", "--engine openvino").Core()
+    import openvino
+
+    core = openvino.Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")
     return core
 

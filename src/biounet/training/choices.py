@@ -1,8 +1,8 @@
 """What a plan chooses from the fingerprint of the data, each choice with its reason.
 
 A setting that is None is chosen here; any value that a user gives stays. Everything follows from
-data and settings, so the same data give the same plan. The thresholds were found by measurement:
-see docs/results.md.
+data and settings, so the same data give the same plan. What of it was measured, and what not yet,
+stands in docs/results.md.
 """
 
 from __future__ import annotations
