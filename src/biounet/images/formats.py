@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def read_image(path: str | Path) -> Image:
     path = Path(path)
     header = read_header(path)
     with reading(path):
-        array = _native(header.read())
+        array = native(header.read())
     if array.shape != header.shape:
         raise DataError(f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged")
     order = [header.axes.index(axis) for axis in AXES if axis in header.axes]
@@ -56,11 +57,11 @@ def read_image(path: str | Path) -> Image:
     )
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, *, fits: bool = True) -> Header:
     """What an image file says about itself, without reading its pixels.
 
-    Raises `DataError` as `read_image` does, also when the declared size cannot be in the file or in
-    the memory of this machine.
+    Raises `DataError` as `read_image` does, also when the declared size cannot be in the file or, unless
+    ``fits`` is False, in the memory of this machine.
     """
     path = Path(path)
     reader = READERS.get(known_suffix(path))
@@ -73,6 +74,8 @@ def read_header(path: str | Path) -> Header:
             raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
         header = reader(path)
         _check_declared(path, header)
+        if fits:
+            check_fits(path, header)
     return header
 
 
@@ -118,14 +121,17 @@ def _check_declared(path: Path, header: Header) -> None:
         raise DataError(f"{path}: holds values of type {header.dtype}; only real numbers can be used: convert it")
     if 0 in header.shape:
         raise DataError(f"{path}: has no pixels (shape {header.shape}); leave it out")
-    declared = header.dtype.itemsize
-    for size in header.shape:
-        declared *= int(size)
+    declared = header.dtype.itemsize * prod(map(int, header.shape))
     if declared > header.capacity + _FREE:
         raise DataError(
             f"{path}: declares {declared} bytes of pixels (shape {header.shape}), more than a file of "
             "its size can hold; it is damaged: copy or export it again"
         )
+
+
+def check_fits(path: Path, header: Header) -> None:
+    """Raise `DataError` where the whole image is larger than the memory of this machine."""
+    declared = header.dtype.itemsize * prod(map(int, header.shape))
     memory = _physical_memory()
     if memory and declared > memory:
         raise DataError(f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it")
@@ -139,7 +145,8 @@ def _physical_memory() -> int:
         return 0
 
 
-def _native(array: Array) -> Array:
+def native(array: Array) -> Array:
+    """In the byte order of this machine; truth values as uint8."""
     if array.dtype == bool:
         return array.view(np.uint8)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

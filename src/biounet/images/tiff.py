@@ -35,7 +35,7 @@ def tiff_header(path: Path) -> Header:
     Axes are those of ImageJ, OME or the writer; a stack whose axes are not stated is "I". Samples are
     channels. Raises `DataError` for damaged structure, data cut short, or axes that cannot be resolved.
     """
-    with _opened(path) as tif:
+    with opened_tiff(path) as tif:
         series = tif.series[0]
         axes, notes = _axes(path, series.axes, series.shape)
         page = series.keyframe
@@ -53,13 +53,13 @@ def tiff_header(path: Path) -> Header:
 
 
 def _pixels(path: Path) -> Array:
-    with _opened(path) as tif:
+    with opened_tiff(path) as tif:
         pixels: Array = tif.series[0].asarray(maxworkers=1)
         return pixels
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_tiff(path: Path) -> Iterator[Any]:
     """The file, with damage that tifffile only logs (lost pages, cut metadata) raised as `DataError`."""
     complaints: list[str] = []
     with _listening(complaints), tifffile.TiffFile(path, _multifile=False) as tif:
