@@ -59,11 +59,13 @@ class MemoryStore:
 class Grid:
     """An array of ``shape`` cut into blocks of ``block`` pixels, the last of each axis perhaps smaller.
 
+    ``fewer``: blocks per axis where the last ones are to be larger instead, as the last tiles of a plan are.
     Raises `UsageError` for shapes and blocks that do not fit together or have no pixel.
     """
 
     shape: tuple[int, ...]
     block: tuple[int, ...]
+    fewer: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.block) or min(self.shape) < 1 or min(self.block) < 1:
@@ -72,7 +74,7 @@ class Grid:
     @property
     def counts(self) -> Index:
         """Blocks per axis."""
-        return tuple(-(-n // b) for n, b in zip(self.shape, self.block, strict=True))
+        return self.fewer or tuple(-(-n // b) for n, b in zip(self.shape, self.block, strict=True))
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -83,12 +85,13 @@ class Grid:
     def bounds(self, index: Index) -> tuple[Index, Index]:
         """First pixel of a block, and one behind its last."""
         start = tuple(i * b for i, b in zip(index, self.block, strict=True))
-        return start, tuple(min(n, s + b) for n, s, b in zip(self.shape, start, self.block, strict=True))
+        ends = zip(self.shape, start, self.block, index, self.counts, strict=True)
+        return start, tuple(n if i == count - 1 else s + b for n, s, b, i, count in ends)
 
     def touched(self, start: Place, stop: Place) -> Iterator[Index]:
         """The blocks that share a pixel with the window, in raster order."""
-        ranges = (range(a // b, -(-e // b)) for a, e, b in zip(start, stop, self.block, strict=True))
-        yield from itertools.product(*ranges)
+        sides = zip(start, stop, self.block, self.counts, strict=True)
+        yield from itertools.product(*(range(min(a // b, n - 1), min(-(-e // b), n)) for a, e, b, n in sides))
 
     def widened(self, start: Place, stop: Place, by: int) -> tuple[Index, Index]:
         """The window with so many pixels more on every side, where there are any."""
