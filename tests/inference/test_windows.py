@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.inference.test_averaging import whole_numbers
 
 from biounet.geometry import mirrored, unet_geometry
 from biounet.inference.averaging import KINDS
 from biounet.inference.predict import predict_probabilities
 from biounet.inference.tiling import plan_tiles
 from biounet.inference.windows import Source, check_seams, mirrored_window, predict_window, seam_windows
-from tests.inference.test_averaging import whole_numbers
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),

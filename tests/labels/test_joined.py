@@ -66,9 +66,10 @@ class StoreKilledAfter(MemoryStore):
 def test_interrupted_anywhere_the_same_store_gives_the_same_labels(every):
     probability = noise_picture(3, (30, 34))
     chosen = InstanceSettings(0.5, 4, 4, 1, SplitSettings("probability", 0.7, 4, 2))
-    whole = instances(probability, chosen)
+    whole, starts = instances(probability, chosen), 0
     marks, grid, store = reader(mark(probability, chosen)), Grid((30, 34), (11, 12)), StoreKilledAfter(0)
-    for starts in range(1, 200):
+    for _ in range(200):
+        starts += 1
         store.left = every
         try:
             joined = join_instances(marks, grid, chosen, store)

@@ -14,7 +14,7 @@ from biounet.cli.console import Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
-    from biounet.workflows.predict import Done
+    from biounet.workflows.request import Done
 
 
 def predict(
@@ -25,7 +25,12 @@ def predict(
         str, typer.Option(help="Of labels, probabilities, overlay, rois, geojson, geojson.gz, table, ctc; with commas.")
     ] = "labels,overlay",
     tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Limit for tiles, as 2GB.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Limit for the whole process, as 2GB.")] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(help="Pixel size of the inputs, as 0.25um or 1x0.25x0.25um.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Compute the I-th of N shares of the tiles.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Join what shards computed and write the results.")] = False,
     engine: Annotated[str, typer.Option(help="auto, openvino, onnx, torch, or an exported file.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 (exact), bf16 or int8.")] = "fp32",
     tta: Annotated[str, typer.Option(help="Average over views: none, flips or all.")] = "none",
@@ -44,7 +49,8 @@ def predict(
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.inference.predict import parse_bytes
     from biounet.model_file import load_model
-    from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
+    from biounet.workflows.predict import find_inputs, predict_files, refuse_failed
+    from biounet.workflows.request import Request, parse_pixel_size, parse_shard
 
     request = Request(
         out,
@@ -53,6 +59,9 @@ def predict(
         memory=None if memory is None else parse_bytes(memory, "--memory"),
         channels=None if channels is None else tuple(channels.split(",")),
         tta=tta,
+        pixel_size_um=None if pixel_size is None else parse_pixel_size(pixel_size),
+        shard=None if shard is None else parse_shard(shard),
+        merge=merge,
     )
     paths = find_inputs(inputs)
     loaded = load_model(model)

@@ -44,7 +44,7 @@ class Source:
 
 
 def mirrored_window(source: Source, start: Place, stop: Place) -> Float32:
-    """The window start..stop of the mirrored plane, as `geometry.mirrored` of the whole image; float32 (C, *spatial)."""
+    """The window start..stop of the mirrored plane, (C, *window) as `geometry.mirrored` of the whole image."""
     places = [mirror_indices(a, e, n) for a, e, n in zip(start, stop, source.shape, strict=True)]
     low, high = [int(p.min()) for p in places], [int(p.max()) + 1 for p in places]
     window = source.read(low, high)
@@ -93,9 +93,7 @@ def _logits(engine: Engine, source: Source, view: View, start: Place, stop: Plac
     return logits[(slice(None), *kept)]
 
 
-def _in_view(
-    view: View, shape: Place, start: Place, stop: Place, *, undo: bool = False
-) -> tuple[list[int], list[int]]:
+def _in_view(view: View, shape: Place, start: Place, stop: Place, *, undo: bool = False) -> tuple[list[int], list[int]]:
     """Where a window lies in the view, or back; ``shape`` is that of what the window is given in."""
     turn = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2) if view.turn else tuple(range(len(shape)))
     if not undo:  # turned first, then mirrored
@@ -162,9 +160,7 @@ def seam_windows(plan: TilePlan, *, seed: int = 0) -> list[tuple[tuple[int, ...]
     return found
 
 
-def check_seams(
-    engine: Engine, source: Source, plan: TilePlan, probabilities: Read, *, tta: str = "none"
-) -> SeamCheck:
+def check_seams(engine: Engine, source: Source, plan: TilePlan, probabilities: Read, *, tta: str = "none") -> SeamCheck:
     """Compute `seam_windows` again and compare with the ``probabilities(start, stop)`` that tiles gave."""
     return compare_seams(_pairs(engine, source, plan, probabilities, tta))
 
