@@ -216,8 +216,11 @@ def test_options_of_train(biounet, data, tmp_path, arguments, words):
     [
         (["--memory", "lots"], ["--memory 'lots': write a size such as 2GB or 512MB"]),
         (["--memory", "0"], ["--memory '0': write a size"]),
-        (["--memory", "1kB"], ["--memory 1 kB is too small for one tile; the least is "]),
-        (["--memory", "20kB", "--tile", "40"], ["--tile 40 needs about ", "--memory allows 20 kB; lower --tile"]),
+        (
+            ["--memory", "1kB"],
+            ["1 kB is too small for the smallest tile: the program takes ", "the least is "],
+        ),
+        (["--memory", "20kB", "--tile", "40"], ["--memory 20 kB is too small for --tile 40: the program takes "]),
         (["--tile", "0"], ["--tile 0: must be at least 1 pixel"]),
         (["--tile", "-8"], ["--tile -8: must be at least 1 pixel"]),
         (["--save", "labels,masks"], ["--save 'labels,masks': choose from labels, probabilities, overlay"]),

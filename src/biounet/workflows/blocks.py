@@ -40,7 +40,7 @@ from biounet.workflows.stream import Behind
 
 Array = npt.NDArray[Any]
 
-_TILES = "tiles"
+_TILES, _SCALE = "tiles", "scale"
 _PROBE = "probe"
 
 
@@ -190,17 +190,24 @@ def open_job(
         "postprocessing": dict(model.postprocessing),
     }
     store = FolderStore(folder)
-    plan = budget.plan(shape, engine, request.tile)
-    stored = _claim(store, identity, lambda: {"output": list(plan.output), "memory": budget.limit})
+    stored = _claim(store, identity, lambda: {"output": list(budget.plan(shape, engine, request.tile).output)})
     plan = plan_tiles(shape, engine.geometry, tuple(stored["output"]))
     job = Job(
         model, engine, regions, item, channels, shape, level, level_shape, plan, Scale((), ()), request.tta, kept, store
     )
-    scale = measure_regions(model.normalisation, job.pixels, shape)
-    object.__setattr__(job, "scale", scale)
+    object.__setattr__(job, "scale", _scale(job))
     if (there := len(job.grid) - len(job.missing())) and not request.merge:
         notes.append(f"{there} of {len(job.grid)} tiles are there already")
     return job, notes
+
+
+def _scale(job: Job) -> Scale:
+    """Intensity statistics of the whole item, measured once for all who work in the folder."""
+    if not job.store.has(_SCALE):
+        scale = measure_regions(job.model.normalisation, job.pixels, job.shape)
+        job.store.put(_SCALE, {"offset": np.array(scale.offset), "scale": np.array(scale.scale)})
+    kept = job.store.get(_SCALE)
+    return Scale(tuple(kept["offset"].tolist()), tuple(kept["scale"].tolist()))
 
 
 def model_channels(model: Model, regions: Regions, request: Request) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from biounet.labels.kinds import weigh
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
 from biounet.workflows.blocks import Job, open_job
+from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, export, objects_of
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.scale import pixel_size
@@ -60,9 +61,18 @@ def folder_of(out: Path, name: str) -> Path:
 
 
 def predict_large(
-    model: Model, engine: Engine, path: Path, request: Request, *, budget: Budget, listen: Listener
+    model: Model,
+    engine: Engine,
+    path: Path,
+    request: Request,
+    *,
+    budget: Budget,
+    listen: Listener,
+    cluster: Cluster | None = None,
 ) -> Done:
     """Predict one file block by block and write its results; with ``request.shard`` only compute its share.
+
+    Tiles are computed here or by the workers of a ``cluster``.
 
     What is finished stays in a folder beside the results (`folder_of`) until all is complete, so that the
     same call goes on after an interruption. Raises `DataError` where ``request.merge`` finds tiles missing.
@@ -81,7 +91,7 @@ def predict_large(
                 listen(_plan_line(path, job, items, budget), 0, 0)
                 for note in done.notes:
                     listen(f"{path.name}: {note}", 0, 0)
-        _compute(jobs, request, listen)
+        _compute(jobs, request, listen, cluster)
         if request.shard is not None:
             return done
         found = [_found(job, budget, listen) for job in jobs]
@@ -98,7 +108,7 @@ def predict_large(
     return done
 
 
-def _compute(jobs: list[Job], request: Request, listen: Listener) -> None:
+def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Cluster | None) -> None:
     """The tiles that are this process's share; in a merge there must be none left."""
     total = sum(len(job.grid) for job in jobs)
     counted = 0
@@ -116,8 +126,11 @@ def _compute(jobs: list[Job], request: Request, listen: Listener) -> None:
                 "not end well again, then --merge"
             )
         return
+    if cluster is not None:
+        for job in jobs:
+            cluster.compute(job, request, told)
     number = 0
-    for job in jobs:
+    for job in jobs if cluster is None else ():
         mine = []
         for index in job.grid:
             if request.shard is None or number % request.shard[1] == request.shard[0] - 1:

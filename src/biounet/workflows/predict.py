@@ -33,6 +33,7 @@ from biounet.inference.predict import (
 from biounet.inference.tiling import TilePlan
 from biounet.inference.windows import Source, check_seams
 from biounet.model_file import Model
+from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
 from biounet.workflows.inputs import find_inputs, select_channels
 from biounet.workflows.large import folder_of, predict_large
@@ -78,6 +79,7 @@ def predict_files(
     *,
     start_up_s: float = 0.0,
     listen: Listener | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Done]:
     """Predict every input and write its results and ``run.json``.
 
@@ -93,7 +95,7 @@ def predict_files(
     check_frames(inputs, request.save)
     _make_folder(request.out)
     views(request.tta, model.geometry)  # refuses what cannot be meant before anything is read
-    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None))
+    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None), cluster)
     files = stream.run(inputs)
     for file in files:
         if file.error is not None and len(inputs) == 1:
@@ -124,8 +126,11 @@ def _make_folder(out: Path) -> None:
 class _Stream:
     """What `predict_files` does, from file to file."""
 
-    def __init__(self, model: Model, engine: Engine, request: Request, listen: Listener) -> None:
+    def __init__(
+        self, model: Model, engine: Engine, request: Request, listen: Listener, cluster: Cluster | None
+    ) -> None:
         self.model, self.engine, self.request, self.listen = model, engine, request, listen
+        self.cluster = cluster
         whole = request.memory if request.memory is not None else total_memory() // 2
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
@@ -171,7 +176,7 @@ class _Stream:
     def _takes_blocks(self, path: Path, header: Header) -> bool:
         """Whether the image goes the way of `large`: too large for memory, another pixel size, several processes."""
         request, model = self.request, self.model
-        if request.shard or request.merge or folder_of(request.out, stem_name(path)).exists():
+        if self.cluster or request.shard or request.merge or folder_of(request.out, stem_name(path)).exists():
             return True
         size = header.pixel_size_um
         known = size[-model.ndim :] if size is not None and len(size) >= model.ndim else None
@@ -191,7 +196,13 @@ class _Stream:
         start = time.perf_counter()
         try:
             file.done = predict_large(
-                self.model, self.engine, file.path, self.request, budget=self.budget, listen=self.listen
+                self.model,
+                self.engine,
+                file.path,
+                self.request,
+                budget=self.budget,
+                listen=self.listen,
+                cluster=self.cluster,
             )
         except BiounetError as error:
             file.fails(error)
