@@ -3,12 +3,15 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 import yaozarrs
 
 from biounet.errors import DataError
+from biounet.evaluation.files import evaluate_files
 from biounet.images.arrays import MissingPackageError
 from biounet.images.formats import known_suffix, read_header, read_image, stem_name
 from biounet.images.image import planes
+from biounet.images.layouts import find_dataset, load
 from biounet.images.regions import open_regions
 
 RNG = np.random.default_rng(4)
@@ -218,5 +221,48 @@ def test_chunks_that_are_not_there_hold_the_fill_value(tmp_path, write_zarr):
 def test_without_the_package_one_line_says_what_to_install(tmp_path, write_zarr, monkeypatch):
     path = write_zarr(tmp_path / "x.zarr", PLANE)
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(MissingPackageError, match=r"x\.zarr.*: OME-Zarr needs a package: pip install 'zarr>=3,<3\.2'"):
+    with pytest.raises(
+        MissingPackageError, match=r"x\.zarr.*: OME-Zarr needs a package: pip install 'zarr>=3\.1,<3\.2'"
+    ):
         read_image(path)
+
+
+# -- as one file among others
+
+CELLS = np.zeros((32, 40), np.uint16)
+CELLS[3:9, 3:9], CELLS[12:22, 12:30] = 1, 2
+GREY = (np.arange(32 * 40).reshape(32, 40) % 200).astype(np.uint8)
+
+
+def pair_of(example):
+    return np.array_equal(example.image[0], GREY) and np.array_equal(example.labels, CELLS)
+
+
+@pytest.mark.parametrize("names", [("images/a.zarr", "masks/a.zarr"), ("a.ome.zarr", "a_masks.ome.zarr")])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_data_sets_of_folders_that_count_as_files(tmp_path, write_zarr, names, version):
+    for name, array in zip(names, (GREY, CELLS), strict=True):
+        write_zarr(tmp_path / name, array, version=version)
+    for data in (
+        find_dataset(tmp_path),
+        find_dataset(tmp_path / names[0]),
+        find_dataset(None, images=tmp_path / names[0], masks=tmp_path / names[1]),
+    ):
+        (example,) = load(data)
+        assert pair_of(example)
+        assert example.name == "a"
+
+
+def test_labels_in_a_tiff_belong_to_an_image_in_a_folder(tmp_path, write_zarr):
+    write_zarr(tmp_path / "images" / "a.zarr", GREY)
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", CELLS)
+    (example,) = load(find_dataset(tmp_path))
+    assert pair_of(example)
+
+
+def test_evaluation_takes_folders_that_count_as_files(tmp_path, write_zarr):
+    predicted = write_zarr(tmp_path / "predicted" / "a_labels.zarr", CELLS)
+    true = write_zarr(tmp_path / "true" / "a_masks.zarr", CELLS)
+    for paths in ((predicted, true), (predicted.parent, true.parent)):
+        assert evaluate_files(*paths).result["mean"]["seg"] == 1

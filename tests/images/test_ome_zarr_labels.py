@@ -156,6 +156,11 @@ def test_what_cannot_be_written_is_refused(tmp_path, write_zarr):
         add_zarr_labels(path, "cells", part_of(LABELS), largest_id=5)
     with pytest.raises(UsageError, match="axes 'CYX' for shape"):
         write_zarr_labels(tmp_path / "y.zarr", part_of(LABELS), LABELS.shape, largest_id=300, axes="CYX")
+    levels = write_zarr(tmp_path / "z.zarr", IMAGE[0, 0], levels=2)
+    content = json.loads((levels / "s1" / "zarr.json").read_text())
+    (levels / "s1" / "zarr.json").write_text(json.dumps(content | {"shape": [10**9, 10**9]}))
+    with pytest.raises(DataError, match=r"z\.zarr: level 1 is larger than the one before it"):
+        add_zarr_labels(levels, "cells", part_of(LABELS[0]), largest_id=300)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BiounetError, match=r"y\.zarr: cannot be written"):
         write_zarr_labels(tmp_path / "file" / "y.zarr", part_of(LABELS), LABELS.shape, largest_id=300)

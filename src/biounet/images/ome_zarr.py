@@ -180,7 +180,7 @@ def load_zarr(path: Path) -> Any:
     try:
         return importlib.import_module("zarr")
     except ImportError:
-        raise MissingPackageError(f"{path}: OME-Zarr needs a package: pip install 'zarr>=3,<3.2'") from None
+        raise MissingPackageError(f"{path}: OME-Zarr needs a package: pip install 'zarr>=3.1,<3.2'") from None
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from biounet.errors import DataError, UsageError
-from biounet.images.formats import reading
+from biounet.images.formats import read_header, reading
 from biounet.images.ome_zarr import Multiscale, load_zarr, open_level, read_multiscale
 from biounet.images.regions import level_factor
 from biounet.images.writing import LARGEST_UINT16, colour_table, spatial_sizes, whole_file, whole_folder
@@ -99,6 +99,7 @@ def add_zarr_labels(
     units and translations are the image's. Otherwise as `write_zarr_labels`. Other labels are not touched.
     Returns the new group. Raises `DataError` where labels of this name are there and ``overwrite`` is False.
     """
+    read_header(image, fits=False)  # refuses what declares more than it can hold
     with reading(Path(image)):
         source = read_multiscale(Path(image))
         labels = source.group / "labels"
@@ -184,9 +185,11 @@ def _without_channels(source: Multiscale) -> _Grid:
     axes = "".join(source.axes[at] for at in kept)
     if axes[-2:] != "YX":
         raise DataError(f"{source.group}: axes {source.axes}; labels are written where Y and X come last")
-    levels = []
+    levels: list[_Level] = []
     for number, (scale, moved) in enumerate(zip(source.scales, source.translations, strict=True)):
         shape = open_level(source, number).shape
+        if levels and any(shape[at] > size for at, size in zip(kept, levels[-1].shape, strict=True)):
+            raise DataError(f"{source.group}: level {number} is larger than the one before it; export it again")
         translation = None if moved is None else tuple(moved[at] for at in kept)
         levels.append(_Level(tuple(int(shape[at]) for at in kept), tuple(scale[at] for at in kept), translation))
     return _Grid(axes, tuple(source.units[at] for at in kept), tuple(levels), source.version, inside=True)
