@@ -323,3 +323,17 @@ def test_small_images_together_give_the_bits_of_each_alone(biounet, model, tmp_p
         assert biounet("predict", model, inputs / f"{index}.tif", "--out", tmp_path / "one", *save).code == 0
         for read in (labels_of, probabilities_of):
             assert np.array_equal(read(tmp_path / "all", str(index)), read(tmp_path / "one", str(index)))
+
+
+def test_an_ome_zarr_folder_is_predicted_like_a_file(biounet, model, image, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.25]}]}]
+    attributes = {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}}
+    folder = tmp_path / "in" / "zelle 9.ome.zarr"
+    group = zarr.open_group(folder, mode="w", attributes=attributes)
+    group.create_array("0", data=tifffile.imread(image), chunks=(20, 30))
+    assert biounet("predict", model, folder.parent, "--out", tmp_path / "a").code == 0
+    assert biounet("predict", model, image, "--out", tmp_path / "b").code == 0
+    assert np.array_equal(labels_of(tmp_path / "a", "zelle 9"), labels_of(tmp_path / "b", "zelle 9"))
+    assert read_image(tmp_path / "a" / "zelle 9_labels.tif").pixel_size_um == (0.5, 0.25)

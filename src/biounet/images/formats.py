@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from biounet.errors import DataError
+from biounet.errors import BiounetError, DataError
 from biounet.images.arrays import nifti_header, npy_header
 from biounet.images.image import AXES, Array, Header, Image
+from biounet.images.ome_zarr import inner_name, zarr_header
 from biounet.images.pictures import jpeg_header, png_header
 from biounet.images.tiff import tiff_header
 
@@ -25,6 +26,7 @@ READERS: dict[str, Callable[[Path], Header]] = {
     ".npy": npy_header,
     ".nii": nifti_header,
     ".nii.gz": nifti_header,
+    ".zarr": zarr_header,
 }
 _FREE = 64 << 20  # bytes that any file may declare: sparse files hold less than they declare
 _FIRST_CHANNEL = "_0000"  # nnU-Net's suffix
@@ -68,9 +70,12 @@ def read_header(path: str | Path, *, fits: bool = True) -> Header:
     if reader is None:
         raise DataError(f"{path}: not an image format known here; known are {', '.join(READERS)}: convert it")
     with reading(path):
-        if path.is_dir():
+        folder = known_suffix(path) == ".zarr"
+        if path.is_dir() and not folder:
             raise DataError(f"{path}: is a folder, an image file is needed; name a file in it")
-        if path.stat().st_size == 0:
+        if path.is_file() and folder:
+            raise DataError(f"{path}: is a file, OME-Zarr is a folder; unpack it")
+        if path.stat().st_size == 0 and not folder:
             raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
         header = reader(path)
         _check_declared(path, header)
@@ -80,15 +85,25 @@ def read_header(path: str | Path, *, fits: bool = True) -> Header:
 
 
 def known_suffix(path: str | Path) -> str:
-    """The longest known suffix of the name in lower case, "" for files of other kinds."""
+    """The longest known suffix of the name in lower case, "" for files of other kinds.
+
+    An image inside an OME-Zarr folder, as ``plate.zarr/B/03/0``, has the folder's.
+    """
     name = Path(path).name.lower()
+    if "." not in name and any(parent.suffix.lower() == ".zarr" for parent in Path(path).parents):
+        return ".zarr"
     return max((suffix for suffix in READERS if name.endswith(suffix)), key=len, default="")
 
 
 def stem_name(path: str | Path) -> str:
-    """NAME of a file: without its known suffixes (``.tif``, ``.ome.tif``, ``.nii.gz``, ``_0000``)."""
+    """NAME of a file: without its known suffixes (``.tif``, ``.ome.tif``, ``.nii.gz``, ``.ome.zarr``, ``_0000``).
+
+    Of an image inside an OME-Zarr folder: with where it lies, as ``plate_B03_0``.
+    """
     name = Path(path).name
-    suffix = known_suffix(name)
+    suffix = known_suffix(path)
+    if suffix == ".zarr":
+        return inner_name(path)
     name = name[: len(name) - len(suffix)] if suffix else Path(name).stem
     if suffix in (".tif", ".tiff") and name.lower().endswith(".ome"):
         name = name[:-4]
@@ -100,7 +115,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a format's library raises on a bad file into one `DataError` of one line."""
     try:
         yield
-    except DataError:
+    except BiounetError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; check the name") from None

@@ -102,7 +102,7 @@ def _recognised(
         return _some(root.parent, [Path(name) for name in sorted(glob.glob(str(path)))], str(path))
     if not root.exists():
         raise DataError(f"{root}: there is no such folder; check the name")
-    if not root.is_dir():
+    if not root.is_dir() or known_suffix(root):
         return _of_file(root)
     for folder in (root, root / "train"):
         for layout in LAYOUTS if folder.is_dir() else ():
@@ -168,12 +168,13 @@ def _named(images: Path, masks: Path) -> Found:
     if any(patterns):
         listed = [_matching(given) for given in (images, masks)]
         return paired(*listed)
-    if images.is_dir() and masks.is_dir():
+    folders = [given.is_dir() and not known_suffix(given) for given in (images, masks)]
+    if all(folders):
         found = paired(image_files(images), annotation_files(masks))
         if not found.items and not found.problems:
             raise DataError(f"{images} and {masks}: hold no image of a known format ({', '.join(READERS)})")
         return found
-    if images.is_dir():
+    if folders[0]:
         raise UsageError(f"--images {images} and --masks {masks}: give two folders or two files")
     item = Item(stem_name(images), (Source(images),), Source(masks))
     return Found((item,), (f"{images.name} with mask {masks.name}",))

@@ -16,6 +16,7 @@ from biounet.errors import UsageError
 from biounet.images.arrays import nifti_stored, npy_stored
 from biounet.images.formats import check_fits, known_suffix, native, read_header, reading
 from biounet.images.image import AXES, Array, Header, Image, planes, separate_axes, spatial_axes
+from biounet.images.ome_zarr import zarr_levels
 from biounet.images.sampling import is_large, sample_windows
 from biounet.images.stored import CACHE_BYTES, Cache, Stored, Whole
 from biounet.images.tiff_regions import tiff_levels
@@ -209,11 +210,11 @@ def _regions(path: Path, header: Header, stored: list[Stored]) -> Regions:
 
 def _level(base: Stored, level: Stored, spatial: Sequence[int]) -> Level:
     shape = tuple(level.shape[at] for at in spatial)
-    return Level(shape, tuple(_factor(base.shape[at], level.shape[at]) for at in spatial))
+    return Level(shape, tuple(level_factor(base.shape[at], level.shape[at]) for at in spatial))
 
 
-def _factor(size: int, reduced: int) -> float:
-    """Whole where the sizes allow it, rounded up or down; else their ratio."""
+def level_factor(size: int, reduced: int) -> float:
+    """By how much a level is smaller: whole where its size is the quotient rounded up or down, else the ratio."""
     factor = round(size / reduced)
     return float(factor) if reduced in (size // factor, ceil(size / factor)) else size / reduced
 
@@ -252,4 +253,5 @@ KINDS: dict[str, Callable[[Path, Header, Cache], list[Stored]]] = {
     ".npy": npy_stored,
     ".nii": nifti_stored,
     ".nii.gz": nifti_stored,
+    ".zarr": zarr_levels,
 }

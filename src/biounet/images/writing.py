@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,33 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name once it is complete; as `whole_file`.
+
+    A folder of that name is replaced: it is there, whole, until the new one is complete.
+    """
+    path = Path(path)
+    mark = secrets.token_hex(6)
+    temporary, old = (path.with_name(f".{mark}.{state}.{path.name}") for state in ("part", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise BiounetError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_labels(

@@ -39,6 +39,19 @@ def label_dtype(largest_id: int) -> np.dtype[Any]:
     return np.dtype(np.float32 if largest_id <= 2**24 else np.uint32)
 
 
+def checked_ids(path: Path, read: Read, largest_id: int) -> Read:
+    """The same function, raising `UsageError` where it gives ids below 0 or above ``largest_id``."""
+
+    def checked(start: tuple[int, ...], stop: tuple[int, ...]) -> Array:
+        ids = read(start, stop)
+        least, largest = int(ids.min()), int(ids.max())
+        if least < 0 or largest > largest_id:
+            raise UsageError(f"{path}: ids from {least} to {largest} at {start}; between 0 and {largest_id} was said")
+        return ids
+
+    return checked
+
+
 def write_large_labels(
     path: str | Path,
     read: Read,
@@ -62,15 +75,8 @@ def write_large_labels(
     """
     axes = axes or {2: "YX", 3: "ZYX"}.get(len(shape), "")
     dtype = label_dtype(largest_id)
-
-    def checked(start: tuple[int, ...], stop: tuple[int, ...]) -> Array:
-        ids = read(start, stop)
-        least, largest = int(ids.min()), int(ids.max())
-        if least < 0 or largest > largest_id:
-            raise UsageError(f"{path}: ids from {least} to {largest} at {start}; between 0 and {largest_id} was said")
-        return ids
-
-    _Writer(shape, axes, dtype, tile, pyramid, (0.0, _SHOWN)).write(Path(path), checked, pixel_size_um)
+    ids = checked_ids(Path(path), read, largest_id)
+    _Writer(shape, axes, dtype, tile, pyramid, (0.0, _SHOWN)).write(Path(path), ids, pixel_size_um)
 
 
 def write_large_probabilities(
