@@ -246,9 +246,10 @@ def _claim(store: FolderStore, identity: Mapping[str, Any], decide: Callable[[],
             return stored
         if stored:
             store.clear()
+        decided = decide()
         mine = path.with_name(f"plan.{os.getpid()}.{time.time_ns()}.json")
         with whole_file(mine) as temporary:
-            temporary.write_text(json.dumps({"identity": identity, **decide()}, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps({"identity": identity, **decided}, indent=1), encoding="utf-8")
         try:
             os.link(mine, path)  # fails where another process was faster
         except FileExistsError:
