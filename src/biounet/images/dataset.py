@@ -78,10 +78,14 @@ class Colour:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one image, by name, cannot be used."""
+    """Why one image, by name, cannot be used.
+
+    ``kind``: "unpaired", "shapes" (image and annotation differ), "channels", or "unreadable" for all else.
+    """
 
     name: str
     message: str
+    kind: str = "unreadable"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def csv_of_pairs(path: Path) -> Found:
         missing = [str(file) for file in files.values() if not file.exists()]
         if missing or not {"image", "labels"} <= set(files):
             fault = f"{missing[0]} is not there" if missing else "a line needs an image and an annotation"
-            problems.append(Problem(",".join(row[:2]), fault))
+            problems.append(Problem(",".join(row[:2]), fault, "unpaired"))
             continue
         extras = Extras(**{name: Source(files[name]) for name in ("ignore", "region", "classes") if name in files})
         items.append(Item(stem_name(files["image"]), (Source(files["image"]),), Source(files["labels"]), extras))
@@ -78,7 +78,7 @@ def coco_file(path: Path) -> Found:
     for entry in read_coco(path):
         image = next((place / entry.file_name for place in places if (place / entry.file_name).is_file()), None)
         if image is None:
-            problems.append(Problem(entry.file_name, f"is listed in {path.name} and not there"))
+            problems.append(Problem(entry.file_name, f"is listed in {path.name} and not there", "unpaired"))
             continue
         items.append(Item(stem_name(image), (Source(image),), Source(path, entry=entry.entry)))
     return Found(tuple(items), (f"{len(items)} images annotated in {path.name} (COCO)",), tuple(problems))

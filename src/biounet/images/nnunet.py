@@ -32,13 +32,13 @@ def nnunet(folder: Path) -> Found | None:
     for case, files in sorted(channels.items()):
         sources = tuple(Source(files[channel]) for channel in sorted(files))
         if case not in masks:
-            problems.append(Problem(case, "has no mask of its name in labelsTr"))
+            problems.append(Problem(case, "has no mask of its name in labelsTr", "unpaired"))
         elif sorted(files) != list(range(max(counts))):
-            problems.append(Problem(case, f"has the channels {sorted(files)}, others {max(counts)} of them"))
+            problems.append(Problem(case, f"has the channels {sorted(files)}, others {max(counts)} of them", "channels"))
         else:
             items.append(Item(case, sources, Source(masks[case]), ignore_value=ignore))
     alone = sorted(masks.keys() - channels.keys())
-    problems += [Problem(name, "is a mask without an image in imagesTr") for name in alone]
+    problems += [Problem(name, "is a mask without an image in imagesTr", "unpaired") for name in alone]
     return Found(
         tuple(items),
         _reasons(len(items), max(counts, default=1), values, ignore),
