@@ -113,7 +113,7 @@ def turns(mask: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
             axes = [axis for axis, flip in enumerate(flips) if flip]
             if not axes and not swapped:
                 continue
-            turned = np.flip(mask.swapaxes(-1, -2) if swapped else mask, axes)
+            turned = np.flip(mask.swapaxes(-1, -2) if swapped else mask, tuple(axes))
             yield _turn_name(names, axes, swapped), np.ascontiguousarray(turned)
 
 

@@ -37,15 +37,15 @@ def swapped_files(survey: Survey) -> Iterator[Finding]:
     found = survey.swapped
     if len(found) > _SHARE * len(survey.dataset.items):
         item, _, _ = found[0]
-        folders = item.image.path.parent, item.labels.path.parent
+        images, masks = (shlex.quote(str(source.path.parent)) for source in (item.image, item.labels))
         yield Finding(
             "swapped_files",
             "error",
-            folders[0].name,
+            item.image.path.parent.name,
             f"{len(found)} of {len(survey.dataset.items)} images look like masks, and their masks like images",
             _SWAPPED,
-            f"give --images {shlex.quote(str(folders[1]))} --masks {shlex.quote(str(folders[0]))}, or rename the folders"
-            if folders[0] != folders[1]
+            f"give --images {masks} --masks {images}, or rename the folders"
+            if images != masks
             else "exchange the names of images and masks",
             len(found),
         )

@@ -45,6 +45,4 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Errors first, then warnings, then hints; within them kinds as they came, the worst of each kind first."""
     listed = list(findings)
     kinds = list(dict.fromkeys(finding.kind for finding in listed))
-    return tuple(
-        sorted(listed, key=lambda f: (SEVERITIES.index(f.severity), kinds.index(f.kind), -f.weight, f.file))
-    )
+    return tuple(sorted(listed, key=lambda f: (SEVERITIES.index(f.severity), kinds.index(f.kind), -f.weight, f.file)))

@@ -50,6 +50,6 @@ def flatness(array: npt.NDArray[Any]) -> float:
 
     Background is left out, so that a dark image is not taken for a mask.
     """
-    here, there, least = array[..., :-1], array[..., 1:], array.min(initial=np.iinfo(np.int32).max)
+    here, there, least = array[..., :-1], array[..., 1:], array.min()
     counted = (here > least) | (there > least)
     return float((here == there)[counted].mean()) if counted.any() else 1.0

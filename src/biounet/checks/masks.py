@@ -165,6 +165,7 @@ def foreign_values(survey: Survey) -> Iterator[Finding]:
             "training refuses such masks, as nobody says what these pixels are",
             "correct the mask, or declare the class in dataset.json",
             len(values),
+            (Spot(name),),
         )
 
 

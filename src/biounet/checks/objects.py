@@ -176,14 +176,14 @@ def specks(survey: Survey) -> Iterator[Finding]:
         sizes = np.bincount(labels[labels > 0])
         alone = [box for box, at, size in small if sizes[labels[at]] == size]
         stray, total = len(small) - len(alone), int(np.count_nonzero(sizes))
-        said = [f"{len(alone)} of {total} objects have at most {limit:.0f} px"] * bool(alone)
-        said += [f"{stray} stray pieces of larger objects have"] * bool(stray)
+        said = [f"{len(alone)} of {total} objects"] * bool(alone)
+        said += [f"{stray} stray piece{'s' * (stray > 1)} of larger objects"] * bool(stray)
         severity: Severity = "warning" if len(alone) >= max(3, 0.05 * total) and survey.is_instances else "hint"
         yield Finding(
             "specks",
             severity,
             survey.mask_file(example.name),
-            "; ".join(said) + f" (the median object has {survey.median_px:.0f} px)",
+            f"{' and '.join(said)} of at most {limit:.0f} px; the median object has {survey.median_px:.0f}",
             "slips of the pen are taught as objects, and each counts as a missed one in scores",
             "erase them (Fiji: MorphoLibJ > Size Opening), unless such objects are real",
             len(small),
@@ -247,7 +247,7 @@ def _plan(survey: Survey) -> tuple[int | tuple[int, ...], int, tuple[tuple[int, 
     labelled = [e.with_labels(labels) for e, labels in zip(survey.examples, survey.encoded, strict=True)]
     settings, _ = choose(standard(), fingerprint(labelled, meaning.task, meaning.class_count), task=meaning.task)
     network = settings.network
-    return network.stem or 1, network.depth, network.pooling  # type: ignore[return-value]
+    return network.stem or 1, network.depth, network.pooling
 
 
 def _stem(survey: Survey, radius: float, reach: int) -> int:

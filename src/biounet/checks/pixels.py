@@ -103,7 +103,7 @@ def pixel_sizes(survey: Survey) -> Iterator[Finding]:
             f"pixels of {_um(size)} um, {counts.most_common(1)[0][1]} others of {_um(usual)} um: "
             f"{ratio:.2g} times as large or small",
             "images are not rescaled, so the same cell has two sizes in pixels",
-            "rescale image and mask (mask without interpolation), or correct the stated size; or train a model of its own",
+            "rescale image and mask (mask without interpolation), correct the stated size, or train a model of its own",
             ratio,
             (Spot(name),),
         )

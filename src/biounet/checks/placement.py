@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from biounet.checks.agreement import Floats, Gridded, covariance, explained, turns
 from biounet.checks.finding import Finding, Severity, Spot
@@ -97,8 +99,10 @@ def _fit(pair: Gridded) -> _Fit:
     window = np.roll(share, limit, tuple(range(share.ndim)))[tuple(slice(0, 2 * n + 1) for n in limit)]
     best = np.subtract(np.unravel_index(int(window.argmax()), window.shape), limit)
     shift = tuple(int(n) * pair.step for n in best) if np.abs(best).max() > 1 else (0,) * share.ndim
-    named = [(_near(explained(pair, mask)), name) for name, mask in turns(pair.mask)]
-    turned, turn = max(named, default=(0.0, ""))
+    turned, turn = 0.0, ""
+    if here < _BETTER:  # else no turn can explain enough more
+        named = [(_near(explained(pair, mask)), name) for name, mask in turns(pair.mask)]
+        turned, turn = max(named, default=(0.0, ""))
     return _Fit(here, float(window.max()), shift, turned, turn)
 
 
@@ -129,7 +133,7 @@ def _best(fits: Sequence[_Fit]) -> float:
     return max(max(fit.here, fit.turned, fit.shifted) for fit in fits) if fits else 0.0
 
 
-def _share(pair: Gridded, mask: Floats, inverse: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _share(pair: Gridded, mask: Floats, inverse: npt.NDArray[Any]) -> float:
     variance = float((mask * mask).sum())
     if variance < 1e-6 * mask.size:
         return 0.0

@@ -35,7 +35,8 @@ class Survey:
 
     ``examples``: what was read and can be used. ``problems``: what cannot. ``foreign``: values that are no
     declared class, ``scrappy``: masks full of scraps, by name of the image. ``swapped``: items whose image is a
-    mask and whose mask is an image, with the flatness of both. These three are not among the examples.
+    mask and whose mask is an image, with the flatness of both. These three are not among the examples;
+    ``left`` are the images of the first and the last.
     ``meaning``: None where nothing could be understood. ``sampled``: which images were left out to bound time
     and memory, "" where none was.
     """
@@ -47,6 +48,7 @@ class Survey:
     foreign: dict[str, tuple[int, ...]]
     scrappy: dict[str, tuple[Example, Scraps]]
     swapped: tuple[tuple[Item, float, float], ...]
+    left: tuple[Example, ...] = ()
     sampled: str = ""
 
     @property
@@ -70,6 +72,11 @@ class Survey:
         """Examples by name."""
         return {example.name: example for example in self.examples}
 
+    @property
+    def shown(self) -> tuple[Example, ...]:
+        """Everything that can be drawn: also what is left out because its mask is damaged or foreign."""
+        return (*self.examples, *(example for example, _ in self.scrappy.values()), *self.left)
+
     @cached_property
     def grids(self) -> tuple[Gridded, ...]:
         """For each example features and mask on a coarse grid."""
@@ -81,8 +88,11 @@ class Survey:
         return {item.name: item for item in self.dataset.items}
 
     def mask_file(self, name: str) -> str:
-        """The file name of an image's annotation."""
-        return self.items[name].labels.path.name if name in self.items else name
+        """The file name of an image's annotation, with its page where it has several."""
+        if name not in self.items:
+            return name
+        source = self.items[name].labels
+        return source.path.name + ("" if source.page is None else f"[{source.page}]")
 
     @cached_property
     def object_px(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -101,7 +111,7 @@ class Survey:
         """Diameter of a disk or ball of the median size."""
         ndim = self.dataset.ndim
         unit = math.pi ** (ndim / 2) / math.gamma(ndim / 2 + 1)
-        return 2 * (self.median_px / unit) ** (1 / ndim)
+        return float(2 * (self.median_px / unit) ** (1 / ndim))
 
 
 def make_survey(dataset: Dataset, *, task: str | None = None) -> Survey:
@@ -115,13 +125,14 @@ def make_survey(dataset: Dataset, *, task: str | None = None) -> Survey:
     sound = [e for e in examples if e.name not in exchanged]
     scrappy = {e.name: (e, found) for e in sound if (found := scraps(e.labels))}
     sound = [e for e in sound if e.name not in scrappy]
-    foreign = {e.name: found for e in sound if declared and (found := _foreign(e.labels, declared))}
+    foreign = {e.name: values for e in sound if declared and (values := _foreign(e.labels, declared))}
     usable = [e for e in sound if e.name not in foreign]
+    left = tuple(e for e in examples if e.name in foreign or e.name in exchanged)
     meaning = None
     if any((e.labels > 0).any() for e in usable):
         usable, meaning = understand(usable, dataset, task=task)
     problems = tuple(p for p in problems if p.name not in exchanged)
-    return Survey(dataset, tuple(usable), problems, meaning, foreign, scrappy, swapped, sampled)
+    return Survey(dataset, tuple(usable), problems, meaning, foreign, scrappy, swapped, left, sampled)
 
 
 def choose_items(items: Sequence[Item]) -> tuple[list[Item], str]:
@@ -136,9 +147,7 @@ def choose_items(items: Sequence[Item]) -> tuple[list[Item], str]:
     return chosen, f"{len(chosen)} of {len(items)} images were read, evenly spread, to bound time and memory"
 
 
-def _swapped(
-    items: Sequence[Item], read: dict[str, Example], unread: set[str]
-) -> Iterator[tuple[Item, float, float]]:
+def _swapped(items: Sequence[Item], read: dict[str, Example], unread: set[str]) -> Iterator[tuple[Item, float, float]]:
     """Items whose image is much flatter than its mask, with both shares; also of those that could not be read."""
     for item in items:
         if is_drawing(item.labels) or item.image.path == item.labels.path or item.name not in read.keys() | unread:

@@ -19,6 +19,7 @@ from biounet.checks.survey import Labels, Survey
 from biounet.labels.components import components
 
 _TELLING = 0.3  # share of the masks that the features must explain, else nothing can be suspected
+_TELLING_ELSEWHERE = 0.5  # and where an image has no object of its own
 _ABOVE = 0.5  # from the background's to the objects' median, where a suspect begins
 _LIKE = 0.85  # what it must have in its mean
 _SIZES = (0.35, 3.0)  # times the median object
@@ -45,6 +46,8 @@ def unlabelled_objects(survey: Survey) -> Iterator[Finding]:
         step = grid.step
         size = survey.median_px / step**labels.ndim
         if size < _POINTS:
+            continue
+        if not _tells(looks[at], grid.mask, explained):
             continue
         low, high = found[at] or typical
         boxes = _suspects((looks[at] - low) / max(high - low, 1e-6), labels, step, size)
@@ -82,6 +85,15 @@ def _weights(grids: Sequence[Gridded]) -> tuple[npt.NDArray[np.float64], float]:
 
 def _projected(grid: Gridded, weights: npt.NDArray[np.float64]) -> Floats:
     return np.asarray(np.tensordot(weights.astype(np.float32), grid.features, 1), np.float32)
+
+
+def _tells(looks: Floats, mask: Floats, explained: float) -> bool:
+    """Whether the look explains this image's own mask, or, without one to explain, the others' masks well."""
+    spread = float(mask.std()) * float(looks.std())
+    if spread < 1e-6:
+        return explained >= _TELLING_ELSEWHERE
+    correlation = float(((looks - looks.mean()) * mask).mean()) / spread
+    return correlation > 0 and correlation**2 >= _TELLING
 
 
 def _levels(looks: Floats, labels: Labels, step: int) -> tuple[float, float] | None:

@@ -34,7 +34,8 @@ def nnunet(folder: Path) -> Found | None:
         if case not in masks:
             problems.append(Problem(case, "has no mask of its name in labelsTr", "unpaired"))
         elif sorted(files) != list(range(max(counts))):
-            problems.append(Problem(case, f"has the channels {sorted(files)}, others {max(counts)} of them", "channels"))
+            fault = f"has the channels {sorted(files)}, others {max(counts)} of them"
+            problems.append(Problem(case, fault, "channels"))
         else:
             items.append(Item(case, sources, Source(masks[case]), ignore_value=ignore))
     alone = sorted(masks.keys() - channels.keys())
