@@ -52,10 +52,14 @@ class DataCheck:
             return None
         if self.seen.problems and len(self.seen.problems) == len(self.errors):
             return refuse(self.dataset.root, self.seen.problems, len(self.dataset.items) + len(self.dataset.problems))
+        if len(self.errors) == 1:
+            only = self.errors[0]
+            return DataError(f"{self.dataset.root}: {only.file}: {only.evidence}; {only.remedy}")
         told = "; ".join(f"{finding.file}: {finding.evidence}" for finding in self.errors[:8])
         more = f"; and {len(self.errors) - 8} more" if len(self.errors) > 8 else ""
-        count = f"{len(self.errors)} error{'s' * (len(self.errors) > 1)}"
-        return DataError(f"{self.dataset.root}: {count} ({told}{more}); mend them as the findings say")
+        return DataError(
+            f"{self.dataset.root}: {len(self.errors)} errors ({told}{more}); mend them as the findings say"
+        )
 
 
 def check_data(

@@ -48,8 +48,9 @@ def scraps(labels: Labels) -> Scraps | None:
 def flatness(array: npt.NDArray[Any]) -> float:
     """Share of neighbouring pixels along the last axis that are equal, among those that are not both the least value.
 
-    Background is left out, so that a dark image is not taken for a mask.
+    Background is left out, so that a dark image is not taken for a mask. Half for an array of one value, which
+    tells nothing.
     """
     here, there, least = array[..., :-1], array[..., 1:], array.min()
     counted = (here > least) | (there > least)
-    return float((here == there)[counted].mean()) if counted.any() else 1.0
+    return float((here == there)[counted].mean()) if counted.any() else 0.5

@@ -143,6 +143,8 @@ def merged_objects(survey: Survey) -> Iterator[Finding]:
 
 def _falls_apart(survey: Survey, entry: _Object) -> bool:
     """Whether pixels deeper than a share of the greatest depth are two pieces or more, each of a fair size."""
+    if _gap(entry)[1] > 1:
+        return False  # in pieces, which is another finding
     mask = np.pad(entry.mask, 1)
     depth = edt.edt(mask, black_border=False)
     seeds = components(depth > _NECK * float(depth.max()))

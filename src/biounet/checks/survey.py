@@ -24,7 +24,7 @@ from biounet.labels.understanding import understand
 
 MOST_IMAGES = 200
 MOST_PIXELS = 1 << 27  # of all images that are read, as far as more than one is
-_FLATTER = 0.2  # a file whose neighbouring pixels are equal so much more often is the mask of the two
+_A_MASK, _AN_IMAGE = 0.65, 0.45  # flatness above which a file looks like a mask, and below which like an image
 
 Labels = npt.NDArray[np.int32]
 
@@ -58,9 +58,9 @@ class Survey:
 
     @cached_property
     def encoded(self) -> tuple[Labels, ...]:
-        """For each example ids of objects, or class ids, as training sees them."""
+        """For each example ids of objects, or class ids, as training sees them; as read where nothing has a meaning."""
         meaning = self.meaning
-        return () if meaning is None else tuple(encode(e.labels, meaning) for e in self.examples)
+        return tuple(e.labels if meaning is None else encode(e.labels, meaning) for e in self.examples)
 
     @cached_property
     def pieces(self) -> tuple[Labels, ...]:
@@ -148,7 +148,7 @@ def choose_items(items: Sequence[Item]) -> tuple[list[Item], str]:
 
 
 def _swapped(items: Sequence[Item], read: dict[str, Example], unread: set[str]) -> Iterator[tuple[Item, float, float]]:
-    """Items whose image is much flatter than its mask, with both shares; also of those that could not be read."""
+    """Items whose image is flat as a mask and whose mask is not, with both shares; unreadable pairs as well."""
     for item in items:
         if is_drawing(item.labels) or item.image.path == item.labels.path or item.name not in read.keys() | unread:
             continue
@@ -158,7 +158,7 @@ def _swapped(items: Sequence[Item], read: dict[str, Example], unread: set[str]) 
             mask = flatness(example.labels if example else read_image(item.labels.path).array)
         except DataError:
             continue
-        if image > mask + _FLATTER:
+        if image > _A_MASK and mask < _AN_IMAGE:
             yield item, image, mask
 
 

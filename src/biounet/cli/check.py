@@ -106,7 +106,8 @@ def _check_data(
         for e, n in zip(found.examples, found.objects, strict=True)
     ]
     header = ["image", "size", "channels", "type", "objects", "annotated"]
-    console.table(f"{len(rows)} annotated images", header, rows)
+    if rows:
+        console.table(f"{len(rows)} annotated images", header, rows)
     _tell_findings(found, console)
     if report is not None:
         from biounet.checks.page import write_check_page
