@@ -147,6 +147,7 @@ class Dataset:
 def refuse(root: Path, problems: tuple[Problem, ...] | list[Problem], total: int) -> DataError:
     """One error of one line that lists every problem."""
     listed = "; ".join(f"{problem.name}: {problem.message}" for problem in problems)
+    listed = " ".join(listed.splitlines())  # a name may hold a line break
     return DataError(
         f"{root}: {len(problems)} of {total} images cannot be used ({listed}); "
         "mend or remove them, or go on without them with --skip-bad"
