@@ -13,7 +13,7 @@ _SHARE = 0.5  # of all pairs: from here on the folders are swapped, not single f
 _SWAPPED = "the network would be shown masks and taught images"
 _WHY = {
     "unpaired": "training stops at such files",
-    "shapes": "a mask of another size says nothing about the pixels of the image",
+    "shapes": "a mask that does not cover the pixels of its image says nothing about them",
     "channels": "one network takes one number of channels",
     "unreadable": "training stops at such files",
 }

@@ -148,14 +148,16 @@ def _tell_findings(found: DataCheck, console: Console) -> None:
     if not found.findings:
         console.result("nothing to complain of")
         return
-    rows, remedies = [], []
+    rows: list[list[str]] = []
+    remedies: dict[str, str] = {}
     for (severity, kind), group in groupby(found.findings, key=lambda f: (f.severity, f.kind)):
         listed = list(group)
         name = kind.replace("_", " ")
         rows += [[severity, name, finding.file, finding.evidence] for finding in listed[:_MOST_TOLD]]
         if len(listed) > _MOST_TOLD:
             rows.append([severity, name, f"and {len(listed) - _MOST_TOLD} more", "(--json lists all)"])
-        remedies.append(f"{name}: {listed[0].why}. What to do: {listed[0].remedy}")
-    console.table(f"{len(found.findings)} findings", ["severity", "finding", "file", "evidence"], rows, words=True)
-    for line in dict.fromkeys(remedies):
+        remedies.setdefault(name, f"{name}: {listed[0].why}. What to do: {listed[0].remedy}")
+    count = len(found.findings)
+    console.table(f"{count} finding{'s' * (count > 1)}", ["severity", "finding", "file", "evidence"], rows, words=True)
+    for line in remedies.values():
         console.result(line)
