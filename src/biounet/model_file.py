@@ -103,7 +103,7 @@ def load_model(path: str | Path) -> Model:
         )
     try:
         return _model(metadata, tensors, str(stated))
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
 
 
