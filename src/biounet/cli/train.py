@@ -116,6 +116,9 @@ class TrainingListener:
         for line in event.statements:
             self.console.note(line)
 
+    def _noted(self, event: Any) -> None:
+        self.console.note(event.text)
+
     def _stepdone(self, event: Any) -> None:
         self._loss = event.loss if event.step == 1 else 0.95 * self._loss + 0.05 * event.loss
         self.bar.update(event.step, event.steps, f"loss {self._loss:.3f} {self._score}")

@@ -27,6 +27,7 @@ from biounet.training.budget import DEFAULT_BUDGET_S, calibrate
 from biounet.training.data import Data, TrainingData, read_training_data
 from biounet.training.interrupts import stop_requests
 from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
+from biounet.training.pace import Pace
 from biounet.training.plan import Factory, Plan, make_plan
 from biounet.training.priors import best_share, take_back
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
@@ -57,7 +58,14 @@ class Finished:
     report: Path | None = None
 
 
-TrainEvent = Planned | StepDone | Validated | Finished
+@dataclass(frozen=True)
+class Noted:
+    """Something to say while it trains, or at its end."""
+
+    text: str
+
+
+TrainEvent = Planned | StepDone | Validated | Noted | Finished
 Listener = Callable[[TrainEvent], None]
 
 
@@ -143,6 +151,7 @@ class _Run:
         )
         self.state: TrainingState
         self.steps = 0
+        self.pace = Pace()
         self.written = start  # when the state was last written
 
     def score(self, network: nn.Module) -> dict[str, float]:
@@ -209,6 +218,7 @@ class _Run:
             budget_s=budget - self._seconds(),
         )
         self.state.facts["steps"] = found.steps
+        self.pace = Pace(found.step_seconds, found.validation_seconds)
         return (
             f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
             f"and {self.settings.training.validations} validations of {found.validation_seconds:.3g} s; "
@@ -223,6 +233,8 @@ class _Run:
                 self._refuse_divergence(event)
                 self.files.add_metric(event)
                 self.listen(event)
+                if said := self.pace.heard(event, time.perf_counter()):
+                    self.listen(Noted(said))
                 if isinstance(event, StepDone) and event.step in due:
                     continue  # its scores come next: a state written between would lose them
                 if stop.is_set() and self.state.step < self.steps:
@@ -275,6 +287,8 @@ class _Run:
             if not interrupted:
                 self.files.finish()
         self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
+        if not interrupted and (said := self.pace.still_rises(out)):
+            self.listen(Noted(said))
         return model
 
     def _seconds(self) -> float:
