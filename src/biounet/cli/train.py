@@ -104,7 +104,7 @@ def _rehearse(
         dataset, settings=settings, steps=steps, budget=budget, seed=seed, start_from=start_from, device=device
     )
     for line in planned.statements:
-        console.news(line)
+        console.note(line)
     console.finish({"steps": planned.steps, "statements": list(planned.statements)})
 
 
