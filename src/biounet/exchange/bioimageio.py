@@ -131,7 +131,7 @@ def _described(package: Package, folder: Path, weights: str) -> Any:
             config={"biounet": dict(package.facts)},
         )
     except ValueError as error:
-        problems = getattr(error, "errors", list)()
+        problems: list[Any] = getattr(error, "errors", list)()
         if any(problem["loc"][:1] == ("license",) for problem in problems):
             raise UsageError(
                 f"--license {package.license!r} is not known; write an SPDX identifier, as CC-BY-4.0 or MIT"

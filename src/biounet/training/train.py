@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from biounet.errors import BiounetError, UsageError
+from biounet.inference.exported import open_model
 from biounet.inference.torch_engine import pick_device
-from biounet.model_file import Model, load_model, save_model
+from biounet.model_file import Model, save_model
 from biounet.settings import Settings, read_settings
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm
@@ -99,7 +100,9 @@ def train(
     files.check(existing)
     device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
+    origin = start_from if isinstance(start_from, Model | None) else open_model(start_from)
+    if origin is not None and origin.exported is not None:
+        raise UsageError(f"--from {origin.exported.file} is an exported form; give the model file it was made from")
     plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
     files.prepare(existing)
     run = _Run(known, plan, plan.settings, seed, files, listen or (lambda event: None), start)
