@@ -93,7 +93,7 @@ def evaluate(
 
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:
-    """A `checks.model.ModelCheck` of a model file or an exported form, or a `checks.data.DataCheck` of a data folder."""
+    """A `checks.model.ModelCheck` of a model file or an exported form, or a `checks.data.DataCheck` of a folder."""
     from biounet.images.layouts import is_data_file
 
     if Path(path).is_dir() or is_data_file(path):

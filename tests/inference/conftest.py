@@ -79,6 +79,8 @@ def saved_model(random_model):
             logits = torch_network(model)(torch.from_numpy(given)).numpy()
         images = [rng.standard_normal((len(model.channels), *(30,) * model.ndim)).astype(np.float32) for _ in range(2)]
         known = model.with_golden(given, logits)
-        return replace(known, calibration=calibration_crops(images), pixel_size_um=(0.5,) * model.ndim, sha256="ab" * 32)
+        return replace(
+            known, calibration=calibration_crops(images), pixel_size_um=(0.5,) * model.ndim, sha256="ab" * 32
+        )
 
     return make

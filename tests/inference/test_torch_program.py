@@ -104,7 +104,10 @@ GOES_OFF = "__import__('builtins').__setattr__('it_went_off', True)"
         (with_member("data/aotinductor/model/a.so", b"code"), "which no network needs"),
         (with_member("data/weights/model.pt", pickle.dumps(Bomb())), "which no network needs"),
         (in_json(WEIGHTS, ("config", "head.weight", "use_pickle"), True), "is a pickle or a custom object"),
-        (in_json(WEIGHTS, ("config", "head.weight", "path_name"), "../../../etc/passwd"), "a pickle or a custom object"),
+        (
+            in_json(WEIGHTS, ("config", "head.weight", "path_name"), "../../../etc/passwd"),
+            "a pickle or a custom object",
+        ),
         (in_json(GRAPH, ("guards_code",), [GOES_OFF]), "guards, which are code"),
         (in_json(GRAPH, (*NODE, "target"), "torch.os.system"), "target 'torch.os.system'"),
         (in_json(GRAPH, (*NODE, "target"), "torch.ops.aten.__class__.mro"), "target"),

@@ -151,7 +151,7 @@ def _input(v0_5: Any, package: Package, test: Any) -> Any:
         description="intensities as they are in the file",
         axes=[v0_5.BatchAxis(), v0_5.ChannelAxis(channel_names=_identifiers(package.channels, "channel")), *spatial],
         data=v0_5.IntervalOrRatioDataDescr(type="float32"),
-        pad=v0_5.ReflectPadding(),  # without repeating the edge, as biounet mirrors
+        pad=v0_5.ReflectPadding(mode="reflect"),  # said in full: what is left to its default is not written
         preprocessing=preprocessing(v0_5, package.normalisation, _names(package)),
         test_tensor=test,
     )
