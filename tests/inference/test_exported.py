@@ -9,7 +9,7 @@ from biounet.checks.model import check_model
 from biounet.errors import BiounetError, DataError, ModelFileError, UsageError
 from biounet.inference import proof as proof_module
 from biounet.inference.convert import write_onnx
-from biounet.inference.engines import choose_engine, make_engine
+from biounet.inference.engines import choose_engine, make_engine, plain_engine
 from biounet.inference.export import EXPORTERS, export_onnx, export_openvino, export_torch, refuse_unfit
 from biounet.inference.exported import is_exported, open_model
 from biounet.inference.predict import predict_array
@@ -47,6 +47,9 @@ def same_prediction(model, path):
     torchs = predict_array(model, make_engine(model, engine="torch", device="cpu"), image.astype(np.uint8))
     assert np.abs(found.probabilities - torchs.probabilities).max() < 1e-5
     assert np.array_equal(found.labels, torchs.labels)
+    least = np.random.default_rng(0).standard_normal((1, len(model.channels), *model.geometry.smallest))
+    smallest = [plain_engine(one)(least.astype(np.float32)) for one in (opened, model)]
+    assert np.abs(smallest[0] - smallest[1]).max() <= 2e-5 * np.abs(smallest[1]).max()
     check = check_model(path)
     assert check.passed
     assert check.difference <= 1e-5

@@ -143,9 +143,15 @@ def save_openvino(network: Any, path: str | Path) -> None:
                 temporary.write_bytes(made.with_suffix(suffix).read_bytes())
 
 
+def gives_one_pixel(axis: AxisGeometry) -> bool:
+    """Whether the smallest input gives a single pixel: torch's exporters take sides of 1 for a case of their own."""
+    return axis.output_size(axis.smallest) == 1
+
+
 def _free_side(torch: Any, axis: AxisGeometry, index: int) -> Any:
     """All admissible sizes of an axis, as torch's exporter writes it: 16*k + 12."""
     first, rest = divmod(axis.smallest, axis.period)
+    first += gives_one_pixel(axis)
     steps = torch.export.Dim(f"k{index}", min=first, max=100_000)
     side = axis.period * steps if axis.period > 1 else steps
     return side + rest if rest else side

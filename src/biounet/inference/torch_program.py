@@ -22,7 +22,7 @@ from typing import Any
 
 from biounet.errors import BiounetError, ModelFileError
 from biounet.geometry import Geometry
-from biounet.inference.convert import quiet_exporter, sizes_for_exporter
+from biounet.inference.convert import gives_one_pixel, quiet_exporter, sizes_for_exporter
 from biounet.inference.passport import decode, encode
 from biounet.model_file import Exported, Model
 
@@ -56,6 +56,8 @@ def write_program(network: Any, in_channels: int, path: Path) -> None:
             for node in program.graph.nodes:
                 for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node"):
                     node.meta.pop(key, None)
+            if any(map(gives_one_pixel, network.geometry.axes)):
+                _take_the_smallest(program)
             program._example_inputs = None  # would be pickled
             program._guards_code = []  # would be run as Python; engines check sizes by the geometry
             torch.export.save(program, made)
@@ -121,6 +123,14 @@ def load_program(model: Model) -> Program:
             f"{exported.file}: cannot be loaded by torch ({type(error).__name__}: {reason}); export it again"
         ) from error
     return Program(module, model.geometry, dict(model.network))
+
+
+def _take_the_smallest(program: Any) -> None:
+    """Let the program take the smallest input as well, at which it was not traced: its operators are the same."""
+    from torch.utils._sympy.value_ranges import ValueRanges
+
+    for symbol, bounds in program.range_constraints.items():
+        program.range_constraints[symbol] = ValueRanges(max(1, bounds.lower - 1), bounds.upper)
 
 
 def _unpacked(data: bytes) -> dict[str, bytes]:
