@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def open_model(path: str | Path) -> Model:
         raise DataError(f"{missing}: there is no such file; check the name, or export the model again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a model file") from error
-    except (ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(f"{path}: cannot be read as an exported model ({error}); export it again") from error
