@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from biounet.checks.model import check_model
 from biounet.errors import BiounetError, DataError, ModelFileError, UsageError
@@ -87,6 +88,34 @@ def test_every_network_in_every_form(saved_model, tmp_path, description, target)
 def test_torch_export_of_other_networks(saved_model, tmp_path, arguments, task, kind):
     model = saved_model(task=task, kind=kind, **arguments)
     same_prediction(model, put(export_torch(model).files, tmp_path))
+
+
+def test_a_network_of_ones_own_needs_no_code_of_its_own_any_more(saved_model, tmp_path):
+    """The export holds the whole network: nobody has to give its factory again."""
+    model = saved_model(depth=0)
+
+    def factory(in_channels, classes):
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(in_channels, 2, 3), torch.nn.ReLU(), torch.nn.Conv2d(2, classes, 3)
+        )
+        network.geometry = model.geometry
+        return network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = factory(1, 2)
+    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    foreign = replace(model, network={"name": "foreign", "factory": "mine"}, weights=weights)
+    with torch.no_grad():
+        foreign = foreign.with_golden(model.golden[0], network(torch.from_numpy(model.golden[0])).numpy())
+    path = put(export_onnx(foreign, factory=factory).files, tmp_path)
+    opened = open_model(path)
+    batch = np.random.default_rng(0).standard_normal((2, 1, 17, 23)).astype(np.float32)
+    engine = choose_engine(opened).engine
+    assert np.abs(engine(batch) - network(torch.from_numpy(batch)).detach().numpy()).max() < 1e-5
+    assert check_model(path).passed
+    with pytest.raises(UsageError, match="the model was trained with a network of your own"):
+        export_onnx(foreign)
 
 
 def test_the_same_model_gives_the_same_bytes(saved_model):

@@ -38,7 +38,7 @@ class Export:
 def export_onnx(model: Model, *, factory: Factory | None = None) -> Export:
     """``model.onnx``, run in ONNX Runtime. Raises `UsageError` where a package is missing."""
     import_or_refuse("onnxruntime", "--to onnx")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(model, path, factory=factory)
         path.write_bytes(_sealed_onnx(path.read_bytes(), model))
@@ -48,7 +48,7 @@ def export_onnx(model: Model, *, factory: Factory | None = None) -> Export:
 def export_openvino(model: Model, *, factory: Factory | None = None) -> Export:
     """``model.xml`` and ``model.bin``, fp32, run in OpenVINO. Raises `UsageError` where a package is missing."""
     import_or_refuse("openvino", "--to openvino")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         onnx, xml, weights = (Path(folder) / f"model.{suffix}" for suffix in ("onnx", "xml", "bin"))
         write_onnx(model, onnx, factory=factory)
         write_openvino(onnx.read_bytes(), xml)
@@ -63,7 +63,7 @@ def export_torch(model: Model, *, factory: Factory | None = None) -> Export:
     from biounet.inference.torch_engine import torch_network
     from biounet.inference.torch_program import add_passport, read_archive, write_program
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.pt2"
         write_program(torch_network(model, factory=factory), len(model.channels), path)
         members, _ = read_archive(path)
@@ -80,7 +80,7 @@ EXPORTERS: dict[str, Callable[..., Export]] = {
 
 def framed_onnx(model: Model, *, factory: Factory | None = None) -> bytes:
     """The network in its frame as ONNX, with the model's passport, for packages of other programs."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(model, path, factory=factory)
         return _sealed_onnx(onnx_in_frame(path.read_bytes(), model.geometry), model)

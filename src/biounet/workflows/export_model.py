@@ -98,7 +98,7 @@ def _package(
         authors=tuple(authors),
         license=licence,
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         made = write_package(package, Path(folder), ONNX_IN_PACKAGE)
         name = f"{stem}.bioimageio.zip"
         made = made.rename(made.with_name(name))
