@@ -179,7 +179,7 @@ def _metadata(model: Model) -> dict[str, Any]:
 def _model(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: str, path: Path) -> Model:
     try:
         return _assembled(metadata, tensors, sha256)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
 
 

@@ -8,7 +8,6 @@ import tifffile
 from PIL import Image
 
 from biounet.images.formats import read_image
-from biounet.inference.predict import total_memory
 from biounet.model_file import load_model, save_model
 
 
@@ -76,6 +75,7 @@ def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
     assert run["settings"] == {
         "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None, "tta": "none",
+        "pixel_size_um": None,
         "postprocessing": load_model(model).postprocessing,
     }  # fmt: skip
     assert run["versions"]["biounet"] == version("biounet")
@@ -136,17 +136,6 @@ def test_any_tile_gives_the_same(biounet, model, image, tmp_path, tile):
     whole, tiled = (probabilities_of(tmp_path / name, "zelle 9") for name in ("whole", "tiled"))
     assert np.abs(whole - tiled).max() < 1e-5
     assert np.array_equal(labels_of(tmp_path / "whole", "zelle 9"), labels_of(tmp_path / "tiled", "zelle 9"))
-
-
-def test_a_memory_limit_makes_smaller_tiles(biounet, model, tmp_path):
-    tifffile.imwrite(tmp_path / "large.tif", np.random.default_rng(0).integers(0, 255, (300, 400)).astype(np.uint8))
-    plans = []
-    for memory in ("100kB", "1GB"):
-        done = biounet("predict", model, tmp_path / "large.tif", "--out", tmp_path / "o", "--memory", memory, "--json")
-        plans.append(done.json["images"][0]["plan"])
-    assert plans[1].startswith("1 tile of 300x400")
-    assert int(plans[0].split()[0]) > 10
-    assert total_memory() > 10**9
 
 
 def test_images_of_one_pixel(biounet, model, tmp_path):
@@ -334,3 +323,17 @@ def test_small_images_together_give_the_bits_of_each_alone(biounet, model, tmp_p
         assert biounet("predict", model, inputs / f"{index}.tif", "--out", tmp_path / "one", *save).code == 0
         for read in (labels_of, probabilities_of):
             assert np.array_equal(read(tmp_path / "all", str(index)), read(tmp_path / "one", str(index)))
+
+
+def test_an_ome_zarr_folder_is_predicted_like_a_file(biounet, model, image, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.25]}]}]
+    attributes = {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}}
+    folder = tmp_path / "in" / "zelle 9.ome.zarr"
+    group = zarr.open_group(folder, mode="w", attributes=attributes)
+    group.create_array("0", data=tifffile.imread(image), chunks=(20, 30))
+    assert biounet("predict", model, folder.parent, "--out", tmp_path / "a").code == 0
+    assert biounet("predict", model, image, "--out", tmp_path / "b").code == 0
+    assert np.array_equal(labels_of(tmp_path / "a", "zelle 9"), labels_of(tmp_path / "b", "zelle 9"))
+    assert read_image(tmp_path / "a" / "zelle 9_labels.tif").pixel_size_um == (0.5, 0.25)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from biounet.model_file import load_model
 
@@ -202,3 +203,17 @@ def test_from_goes_on_from_a_model(train_tiny, data, tmp_path):
     assert "goes on from the model" in done.err
     assert load_model(second).training["from"] == load_model(first).sha256
     assert train_tiny(data, tmp_path / "x.safetensors", "--from", str(tmp_path / "none.safetensors")).code == 3
+
+
+def test_images_and_masks_as_ome_zarr(train_tiny, data, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}]
+    attributes = {"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}}
+    for file in data.glob("*/*.tif"):
+        group = zarr.open_group(tmp_path / file.parent.name / f"{file.stem}.zarr", mode="w", attributes=attributes)
+        group.create_array("0", data=tifffile.imread(file))
+    for name, folder in (("zarr", tmp_path), ("tiff", data)):
+        assert train_tiny(folder, tmp_path / f"{name}.safetensors", "--seed", "3").code == 0
+    models = [load_model(tmp_path / f"{name}.safetensors") for name in ("zarr", "tiff")]
+    assert all(np.array_equal(models[0].weights[name], value) for name, value in models[1].weights.items())

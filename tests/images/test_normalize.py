@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biounet.errors import DataError, UsageError
-from biounet.images.normalize import KINDS, Normalisation, dataset_normalisation
+from biounet.images import sampling
+from biounet.images.normalize import KINDS, Normalisation, dataset_normalisation, measure_regions
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?"]
 
@@ -180,3 +181,72 @@ def test_complex_or_empty_images_are_refused():
         Normalisation("image").apply(np.ones((1, 2, 2), complex))
     with pytest.raises(DataError, match="and 0 pixels"):
         Normalisation("image").apply(np.ones((1, 0, 2)))
+
+
+# -- images of which regions are read
+
+
+def reader(image, log=None):
+    def read(start, stop):
+        if log is not None:
+            log.append((start, stop))
+        return image[(slice(None), *map(slice, start, stop))]
+
+    return read
+
+
+@pytest.fixture
+def small_is_large(monkeypatch):
+    """Above 1000 pixels about 500 are looked at, in windows of 8x8."""
+    for name, value in (("LARGE", 1000), ("_SAMPLE", 500), ("_WINDOW", 64)):
+        monkeypatch.setattr(sampling, name, value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4", "f8"])
+def test_up_to_the_limit_regions_are_measured_whole(kind, dtype):
+    image, log = picture(dtype, (2, 30, 33)), []
+    scale = measure_regions(make(kind, 2), reader(image, log), (30, 33))
+    assert scale == make(kind, 2).measure(image)
+    assert log == ([] if kind == "dataset" else [((0, 0), (30, 33))])
+
+
+@pytest.mark.parametrize("kind", ["image", "percentile"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_a_large_image_is_measured_in_the_same_sample_wherever_it_is(small_is_large, kind, dtype):
+    image, log = picture(dtype, (2, 60, 70)), []
+    scale = measure_regions(make(kind), reader(image, log), (60, 70))
+    assert scale == make(kind).measure(image) == make(kind).measure(np.asfortranarray(image))
+    assert log == sampling.sample_windows((60, 70))
+    seen = np.concatenate([reader(image)(*window).reshape(2, -1) for window in log], axis=1)
+    assert 400 < seen.shape[1] < 600
+    assert scale == make(kind).measure(seen[:, None])  # which is small enough to be measured whole
+    assert scale.offset == pytest.approx(make(kind).measure(seen[:, None]).offset)
+
+
+def test_a_sample_is_near_the_whole():
+    image = picture("u2", (1, 6000, 6000)) + np.linspace(0, 50, 6000).astype(np.uint16)
+    scale = Normalisation("image").measure(image)
+    assert scale.offset[0] == pytest.approx(image.mean(), rel=0.02)
+    assert scale.scale[0] == pytest.approx(image.std(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["image", "percentile"])
+def test_where_the_sample_is_constant_the_extremes_of_the_whole_are_taken(small_is_large, kind):
+    image = np.full((2, 60, 70), 7, np.uint16)
+    image[1] = picture("u2", (60, 70))
+    seen = np.zeros((60, 70), bool)
+    for start, stop in sampling.sample_windows((60, 70)):
+        seen[tuple(map(slice, start, stop))] = True
+    image[(0, *np.argwhere(~seen)[11])] = 40
+    scale = make(kind).measure(image)
+    assert (scale.offset[0], scale.scale[0]) == (7, 33)
+    assert scale.scale[1] == make(kind).measure(image[1:]).scale[0]
+    image[0] = 7
+    assert make(kind).measure(image).scale[0] == 0
+
+
+def test_values_that_are_not_finite_are_refused_in_a_sample_too(small_is_large):
+    image = np.full((1, 60, 70), np.nan, np.float32)
+    with pytest.raises(DataError, match="image holds NaN"):
+        Normalisation().measure(image)

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from biounet.images.normalize import Normalisation
 from biounet.inference.calibration import calibration_crops
 from biounet.inference.torch_engine import torch_network
-from biounet.model_file import Model
 from biounet.networks.build import build
-from biounet.networks.unet import UNet
 
 
 @pytest.fixture(autouse=True)
@@ -19,45 +16,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def random_network():
-    """A U-Net with random weights, batch statistics too, in evaluation mode."""
-
-    def make(seed=0, **arguments):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = UNet(**({"width": 3, "depth": 1} | arguments))
-            for module in network.modules():
-                if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
-                    module.running_mean.normal_()
-                    module.running_var.uniform_(0.5, 2)
-        return network.eval()
-
-    return make
-
-
-@pytest.fixture
-def random_model(random_network):
-    """A model of such a network, as a training would leave it."""
-
-    def make(seed=0, task="classes", kind="image", **arguments):
-        network = random_network(seed, **arguments)
-        channels, classes = network.description["in_channels"], network.description["classes"]
-        statistics = ((100.0,) * channels, (30.0,) * channels) if kind == "dataset" else ((), ())
-        return Model(
-            network=network.description,
-            geometry=network.geometry,
-            weights={name: value.numpy() for name, value in network.state_dict().items()},
-            normalisation=Normalisation(kind, *statistics),
-            task=task,
-            classes=tuple(map(str, range(classes))),
-            values=tuple(range(classes)),
-            channels=tuple(map(str, range(channels))),
-        )
-
-    return make
 
 
 @pytest.fixture

@@ -11,13 +11,15 @@ from biounet.labels.components import components
 from biounet.labels.instances import (
     InstanceSettings,
     SplitSettings,
-    cell_mask,
+    depth_reach,
     drop_specks,
     fill_holes,
     give_back,
     grow,
+    inner_pixels,
     instances,
     instances_from_probabilities,
+    mark,
     reach,
     seed_mask,
     split_touching,
@@ -192,15 +194,15 @@ def test_two_touching_discs_are_split_between_their_seeds():
 
 def test_pieces_without_seed_and_what_no_seed_reaches_stay_as_objects():
     mask = mask_of("1111111.1")
-    probability = np.array([[0.9, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.1, 0.6]], np.float32)
+    marks = np.array([[3, 1, 1, 1, 1, 1, 1, 0, 1]], np.uint8)
     split = SplitSettings("probability", 0.8, reach_px=2)
-    np.testing.assert_array_equal(split_touching(mask, probability, split), picture("1112222.3"))
-    np.testing.assert_array_equal(split_touching(mask, probability, split, 2), picture("1112222.."))
+    np.testing.assert_array_equal(split_touching(mask, marks, split), picture("1112222.3"))
+    np.testing.assert_array_equal(split_touching(mask, marks, split, 2), picture("1112222.."))
 
 
 def test_small_seeds_are_not_seeds():
-    probability = np.array([[0.9, 0.6, 0.9, 0.9]], np.float32)
-    seeds = seed_mask(probability > 0.5, probability, SplitSettings("probability", 0.8, 3, smallest_seed_px=2))
+    marks = np.array([[3, 1, 3, 3]], np.uint8)
+    seeds = seed_mask(marks > 0, marks, SplitSettings("probability", 0.8, 3, smallest_seed_px=2))
     np.testing.assert_array_equal(seeds, [[False, False, True, True]])
 
 
@@ -208,8 +210,7 @@ def test_seeds_by_depth_take_the_edge_of_the_picture_for_no_border():
     split = SplitSettings("depth", 3.0, 3)
     mask = np.ones((4, 7), bool)
     mask[:, 6] = False
-    probability = mask.astype(np.float32)
-    np.testing.assert_array_equal(seed_mask(mask, probability, split)[0], [True] * 4 + [False] * 3)
+    np.testing.assert_array_equal(seed_mask(mask, mask.view(np.uint8), split)[0], [True] * 4 + [False] * 3)
 
 
 SETTINGS = InstanceSettings(
@@ -241,23 +242,23 @@ SHAPES = st.sampled_from([(40, 44), (17, 18, 16)])
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 10_000), SHAPES)
-def test_the_mask_on_a_crop_with_its_reach_equals_the_whole(data, seed, shape):
-    probability = noise_picture(seed, shape)
-    halo = SETTINGS.fill_holes_px + SETTINGS.smallest_px
-    inner, outer, back = crops(data.draw, shape, halo)
-    whole = cell_mask(probability, SETTINGS)
-    np.testing.assert_array_equal(cell_mask(probability[outer], SETTINGS)[back], whole[inner])
+def test_seeds_by_depth_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape):
+    mask = noise_picture(seed, shape) > 0.4
+    marks = mask.view(np.uint8)
+    split = SplitSettings("depth", 1.5, 3)
+    inner, outer, back = crops(data.draw, shape, depth_reach(split))
+    whole = inner_pixels(mask, marks, split)
+    np.testing.assert_array_equal(inner_pixels(mask[outer], marks[outer], split)[back], whole[inner])
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data(), st.integers(0, 10_000), SHAPES, st.sampled_from(["depth", "probability"]))
-def test_seeds_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, kind):
-    probability = noise_picture(seed, shape)
-    split = SplitSettings(kind, 1.5 if kind == "depth" else 0.6, 3, 2)
-    mask = probability > 0.4
-    inner, outer, back = crops(data.draw, shape, 2 + 2)
-    whole = seed_mask(mask, probability, split)
-    np.testing.assert_array_equal(seed_mask(mask[outer], probability[outer], split)[back], whole[inner])
+def test_marks_say_which_pixels_may_be_cells_and_which_seeds():
+    probability = np.array([[0.2, 0.4, 0.7, 0.9]], np.float32)
+    by_probability = InstanceSettings(0.4, split=SplitSettings("probability", 0.7, 3))
+    np.testing.assert_array_equal(mark(probability, by_probability), [[0, 1, 3, 3]])
+    np.testing.assert_array_equal(mark(probability, SETTINGS), [[0, 1, 1, 1]])
+    low = InstanceSettings(0.8, split=SplitSettings("probability", 0.3, 3))
+    np.testing.assert_array_equal(mark(probability, low), [[0, 2, 2, 3]])  # no seed outside a cell
+    assert instances(probability, low).max() == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -284,35 +285,17 @@ def test_less_than_the_stated_reach_would_not_do():
     assert give_back(lines, 1)[0, 1] == 1
     assert give_back(lines[:, 1:], 1)[0, 0] == 0
     assert cells.max() == 2
-    hole = mask_of("11111\n1...1\n11111")
-    assert fill_holes(hole, 3)[1, 1]
-    assert not fill_holes(hole[:, :3], 3)[1, 1]
+    deep = SplitSettings("depth", 3.0, 1)
+    mask = mask_of("1111.")
+    assert not inner_pixels(mask, mask.view(np.uint8), deep)[0, 2]
+    assert inner_pixels(mask[:, :4], mask[:, :4].view(np.uint8), deep)[0, 2]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.data(), st.integers(0, 10_000), SHAPES)
-def test_the_chain_on_a_crop_with_the_total_reach_equals_the_whole(data, seed, shape):
-    """All steps on the crop; only the numbers of seeds and rest come from the whole picture."""
-    probability = noise_picture(seed, shape)
-    inner, outer, back = crops(data.draw, shape, reach(SETTINGS))
-    split = SETTINGS.split
-    mask = cell_mask(probability, SETTINGS)
-    seeds = components(seed_mask(mask, probability, split))
-    whole = split_touching(mask, probability, split, SETTINGS.smallest_px)
-    part = cell_mask(probability[outer], SETTINGS)
-    part_seeds = np.where(seed_mask(part, probability[outer], split), seeds[outer], 0).astype(np.int32)
-    grown = grow(part_seeds, part, split.reach_px)
-    rest = drop_specks(part & (grown == 0), SETTINGS.smallest_px)
-    labels = np.where(rest, whole[outer], grown).astype(np.int32)
-    expected = give_back(whole, SETTINGS.give_back_px)[inner]
-    np.testing.assert_array_equal(give_back(labels, SETTINGS.give_back_px)[back], expected)
-
-
-def test_reach_is_the_sum_of_the_steps():
-    assert reach(InstanceSettings()) == 0
-    assert reach(InstanceSettings(smallest_px=5, fill_holes_px=3, give_back_px=2)) == 5 + 3 + 6
-    assert reach(SETTINGS) == (4 + 3) + (2 + 2) + 3 + 4 + 3
-    assert reach(InstanceSettings(split=SplitSettings("probability", 0.9, 7, 0))) == 7
+def test_reach_is_the_sum_of_the_steps_that_look_at_pixels():
+    assert reach(InstanceSettings(smallest_px=5, fill_holes_px=3)) == 0
+    assert reach(InstanceSettings(give_back_px=2)) == 6
+    assert reach(SETTINGS) == 2 + 3 + 3
+    assert reach(InstanceSettings(split=SplitSettings("probability", 0.9, 7, 4))) == 7
 
 
 def test_settings_and_arguments_give_the_same_in_both_dimensions():

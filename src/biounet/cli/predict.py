@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ from biounet.cli.console import Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
-    from biounet.workflows.predict import Done
+    from biounet.model_file import Model
+    from biounet.workflows.cluster import Cluster
+    from biounet.workflows.request import Done, Request
 
 
 def predict(
@@ -25,7 +28,15 @@ def predict(
         str, typer.Option(help="Of labels, probabilities, overlay, rois, geojson, geojson.gz, table, ctc; with commas.")
     ] = "labels,overlay",
     tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Limit for tiles, as 2GB.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Limit for the whole process, as 2GB.")] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(help="Pixel size of the inputs, as 0.25um or 1x0.25x0.25um.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Compute the I-th of N shares of the tiles.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Join what shards computed and write the results.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler, or local:N processes of this machine.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino, onnx, torch, or an exported file.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 (exact), bf16 or int8.")] = "fp32",
     tta: Annotated[str, typer.Option(help="Average over views: none, flips or all.")] = "none",
@@ -44,7 +55,8 @@ def predict(
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.inference.exported import open_model
     from biounet.inference.predict import parse_bytes
-    from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
+    from biounet.workflows.predict import find_inputs, predict_files, refuse_failed
+    from biounet.workflows.request import Request, parse_pixel_size, parse_shard
 
     request = Request(
         out,
@@ -53,24 +65,17 @@ def predict(
         memory=None if memory is None else parse_bytes(memory, "--memory"),
         channels=None if channels is None else tuple(channels.split(",")),
         tta=tta,
+        pixel_size_um=None if pixel_size is None else parse_pixel_size(pixel_size),
+        shard=None if shard is None else parse_shard(shard),
+        merge=merge,
     )
     paths = find_inputs(inputs)
     loaded = open_model(model)
-    from biounet.inference.engines import choose_engine
-    from biounet.workflows.calibrate import crops_of
-
-    choice = choose_engine(
-        loaded,
-        engine=engine,
-        device=device,
-        precision=precision,
-        calibration=None if calibrate is None else crops_of(loaded, calibrate, channels=request.channels),
-        least_agreement=least_agreement,
-    )
+    choice = _engine(loaded, request, engine, device, precision, calibrate, least_agreement)
     for note in _said(choice):
         console.note(note)
     start_up = time.perf_counter() - start
-    with console.progress("predicting", None) as bar:
+    with _cluster(cluster, model, choice, device) as workers, console.progress("predicting", None) as bar:
 
         def listen(text: str, done: int, total: int) -> None:
             if text:
@@ -78,13 +83,50 @@ def predict(
             else:
                 bar.update(done, total)
 
-        results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen)
-    compute = time.perf_counter() - start - start_up
-    _show(console, out, results)
-    facts = {"out": str(out), "model_sha256": loaded.sha256, **_facts(choice)}
-    seconds = {"start_up": start_up, "compute": compute}
-    console.finish({**facts, "seconds": seconds, "images": [_plain(done) for done in results]})
+        results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen, cluster=workers)
+    _finish(
+        console, out, loaded, choice, results, {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
+    )
     refuse_failed(results)
+
+
+def _engine(
+    model: Model,
+    request: Request,
+    engine: str,
+    device: str,
+    precision: str,
+    calibrate: str | None,
+    least_agreement: float,
+) -> Choice:
+    from biounet.inference.engines import choose_engine
+    from biounet.workflows.calibrate import crops_of
+
+    return choose_engine(
+        model,
+        engine=engine,
+        device=device,
+        precision=precision,
+        calibration=None if calibrate is None else crops_of(model, calibrate, channels=request.channels),
+        least_agreement=least_agreement,
+    )
+
+
+def _cluster(address: str | None, model: Path, choice: Choice, device: str) -> AbstractContextManager[Cluster | None]:
+    if address is None:
+        return nullcontext()
+    from biounet.workflows.cluster import Cluster, Recipe
+
+    engine = choice.engine
+    return Cluster(address, Recipe(model.resolve(), engine.name, engine.precision, device))
+
+
+def _finish(
+    console: Console, out: Path, model: Model, choice: Choice, results: Sequence[Done], seconds: dict[str, float]
+) -> None:
+    _show(console, out, results)
+    facts = {"out": str(out), "model_sha256": model.sha256, **_facts(choice)}
+    console.finish({**facts, "seconds": seconds, "images": [_plain(done) for done in results]})
 
 
 def _facts(choice: Choice) -> dict[str, Any]:
@@ -118,6 +160,7 @@ def _plain(done: Done) -> dict[str, Any]:
         "files": done.files,
         "objects": done.objects,
         "plan": done.plan,
+        "seams": done.seams,
         "error": done.error or None,
     }
 

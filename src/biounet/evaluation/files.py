@@ -127,9 +127,9 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
     """All annotated images of a folder or file; class values and task that a layout declares; reasons."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder; check the name")
-    if path.is_file():
+    if path.is_file() or known_suffix(path):
         return _truths_of_file(path), (), None, [f"{path.name}: label images"]
-    files = [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p) and p.is_file())
+    files = [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
     if files:
         truths = [truth for file in files for truth in _truths_of_file(file)]
         return truths, (), None, [f"{len(files)} label files in {path}"]
@@ -264,7 +264,7 @@ def _truths_of_file(path: Path) -> list[Truth]:
 def _predicted_files(predicted: Path) -> dict[str, Path]:
     if not predicted.exists():
         raise DataError(f"{predicted}: there is no such file or folder; check the name")
-    if predicted.is_file():
+    if predicted.is_file() or known_suffix(predicted):
         return {label_stem(predicted): predicted}
     files = sorted(p for p in predicted.iterdir() if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS))
     if not files:

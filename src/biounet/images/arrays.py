@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from biounet.errors import DataError
-from biounet.images.image import Header
+from biounet.images.image import Array, Header
+from biounet.images.stored import Cache, Mapped, Stored, Whole
 
 _GZIP_RATIO = 1040  # deflate cannot do better
 _UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0, "unknown": 1e3}  # NIfTI volumes without a unit are in mm
@@ -35,17 +37,19 @@ def npy_header(path: Path) -> Header:
     return Header(axes, array.shape, array.dtype, array.nbytes, lambda: np.array(array))
 
 
+def npy_stored(path: Path, header: Header, cache: Cache) -> list[Stored]:
+    """The values of an ``.npy`` file where they lie."""
+    array = np.lib.format.open_memmap(path, mode="r")
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    return [Mapped(path, array.offset, array.shape, array.dtype, fortran)]
+
+
 def nifti_header(path: Path) -> Header:
     """A NIfTI volume as stored, without reorientation: YX, ZYX or TZYX, spacing kept.
 
     Needs nibabel; raises `MissingPackageError` without it. Scaled integers become float64.
     """
-    try:
-        nibabel = importlib.import_module("nibabel")
-    except ImportError:
-        raise MissingPackageError(f"{path}: NIfTI needs a package: pip install nibabel") from None
-    with nibabel.imageglobals.LoggingOutputSuppressor():  # it mends odd headers aloud
-        stored: Any = nibabel.load(path)
+    stored = _loaded(path)
     shape = tuple(int(n) for n in stored.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -64,3 +68,38 @@ def nifti_header(path: Path) -> Header:
         lambda: np.asanyarray(stored.dataobj).reshape(shape),
         pixel_size_um=tuple(zoom * factor for zoom in reversed(zooms)) if known else None,
     )
+
+
+def nifti_stored(path: Path, header: Header, cache: Cache) -> list[Stored]:
+    """The volume through its proxy, which reads parts of files that are not compressed."""
+    proxy = _loaded(path).dataobj
+    if path.name.lower().endswith(".gz"):
+        return [Whole(header.shape, header.dtype, header.read)]
+    return [_Proxied(proxy, header.shape, np.asanyarray(proxy[(slice(0, 1),) * len(proxy.shape)]).dtype)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Proxied:
+    """A NIfTI volume; ``dtype`` is that of scaled values where the file scales them."""
+
+    proxy: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return (1,) * len(self.shape)
+
+    def read(self, index: tuple[slice, ...]) -> Array:
+        rest = (slice(0, 1),) * (len(self.proxy.shape) - len(self.shape))
+        found: Array = np.asanyarray(self.proxy[index + rest])
+        return found.reshape([part.stop - part.start for part in index])
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        nibabel = importlib.import_module("nibabel")
+    except ImportError:
+        raise MissingPackageError(f"{path}: NIfTI needs a package: pip install nibabel") from None
+    with nibabel.imageglobals.LoggingOutputSuppressor():  # it mends odd headers aloud
+        return nibabel.load(path)

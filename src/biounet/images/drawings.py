@@ -49,7 +49,7 @@ def outline_files(folder: Path) -> list[Path]:
 
 def is_drawing(source: Source) -> bool:
     """Whether a source is outlines, or a folder of masks, instead of a label image."""
-    return source.entry is not None or bool(outline_suffix(source.path)) or source.path.is_dir()
+    return source.entry is not None or bool(outline_suffix(source.path)) or _is_masks(source)
 
 
 def drawing_header(source: Source, image: Header) -> Header:
@@ -64,7 +64,7 @@ def drawn_planes(source: Source, image: Header) -> list[int] | None:
 
     Raises `DataError` for a plane that the image does not have.
     """
-    if source.path.is_dir():
+    if _is_masks(source):
         return None
     drawn = {outline.place.plane(image) for outline in _outlines(source) if outline.has_area}
     if None in drawn or image.plane_count(2) == 1:
@@ -85,7 +85,7 @@ def painted(source: Source, image: Header) -> Painted:
     """
     shape, page = image.spatial_shape(2), source.page or 0
     one = image.plane_count(2) == 1
-    if source.path.is_dir():
+    if _is_masks(source):
         here = _masks(source.path)
     else:
         here = [outline for outline in _outlines(source) if one or outline.place.plane(image) in (None, page)]
@@ -118,6 +118,11 @@ def _inside(path: Path, changed: int) -> Sequence[Outline]:
 @lru_cache(2)
 def _of_coco(path: Path, changed: int) -> Mapping[str, Sequence[Outline]]:
     return {image.entry: image.outlines for image in read_coco(path)}
+
+
+def _is_masks(source: Source) -> bool:
+    """Whether a source is a folder of masks; an OME-Zarr folder is one label image."""
+    return source.path.is_dir() and not known_suffix(source.path)
 
 
 def _masks(folder: Path) -> list[Outline]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from biounet.errors import DataError
+from biounet.errors import BiounetError, DataError
 from biounet.images.arrays import nifti_header, npy_header
 from biounet.images.image import AXES, Array, Header, Image
+from biounet.images.ome_zarr import inner_name, zarr_header
 from biounet.images.pictures import jpeg_header, png_header
 from biounet.images.tiff import tiff_header
 
@@ -24,6 +26,7 @@ READERS: dict[str, Callable[[Path], Header]] = {
     ".npy": npy_header,
     ".nii": nifti_header,
     ".nii.gz": nifti_header,
+    ".zarr": zarr_header,
 }
 _FREE = 64 << 20  # bytes that any file may declare: sparse files hold less than they declare
 _FIRST_CHANNEL = "_0000"  # nnU-Net's suffix
@@ -40,7 +43,7 @@ def read_image(path: str | Path) -> Image:
     path = Path(path)
     header = read_header(path)
     with reading(path):
-        array = _native(header.read())
+        array = native(header.read())
     if array.shape != header.shape:
         raise DataError(f"{path}: declares the shape {header.shape} and holds {array.shape}; the file is damaged")
     order = [header.axes.index(axis) for axis in AXES if axis in header.axes]
@@ -56,36 +59,51 @@ def read_image(path: str | Path) -> Image:
     )
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, *, fits: bool = True) -> Header:
     """What an image file says about itself, without reading its pixels.
 
-    Raises `DataError` as `read_image` does, also when the declared size cannot be in the file or in
-    the memory of this machine.
+    Raises `DataError` as `read_image` does, also when the declared size cannot be in the file or, unless
+    ``fits`` is False, in the memory of this machine.
     """
     path = Path(path)
     reader = READERS.get(known_suffix(path))
     if reader is None:
         raise DataError(f"{path}: not an image format known here; known are {', '.join(READERS)}: convert it")
     with reading(path):
-        if path.is_dir():
+        folder = known_suffix(path) == ".zarr"
+        if path.is_dir() and not folder:
             raise DataError(f"{path}: is a folder, an image file is needed; name a file in it")
-        if path.stat().st_size == 0:
+        if path.stat().st_size == 0 and not path.is_dir():
             raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
+        if path.is_file() and folder:
+            raise DataError(f"{path}: is a file, OME-Zarr is a folder; unpack it")
         header = reader(path)
         _check_declared(path, header)
+        if fits:
+            check_fits(path, header)
     return header
 
 
 def known_suffix(path: str | Path) -> str:
-    """The longest known suffix of the name in lower case, "" for files of other kinds."""
+    """The longest known suffix of the name in lower case, "" for files of other kinds.
+
+    An image inside an OME-Zarr folder, as ``plate.zarr/B/03/0``, has the folder's.
+    """
     name = Path(path).name.lower()
+    if "." not in name and any(parent.suffix.lower() == ".zarr" for parent in Path(path).parents):
+        return ".zarr"
     return max((suffix for suffix in READERS if name.endswith(suffix)), key=len, default="")
 
 
 def stem_name(path: str | Path) -> str:
-    """NAME of a file: without its known suffixes (``.tif``, ``.ome.tif``, ``.nii.gz``, ``_0000``)."""
+    """NAME of a file: without its known suffixes (``.tif``, ``.ome.tif``, ``.nii.gz``, ``.ome.zarr``, ``_0000``).
+
+    Of an image inside an OME-Zarr folder: with where it lies, as ``plate_B03_0``.
+    """
     name = Path(path).name
-    suffix = known_suffix(name)
+    suffix = known_suffix(path)
+    if suffix == ".zarr":
+        return inner_name(path)
     name = name[: len(name) - len(suffix)] if suffix else Path(name).stem
     if suffix in (".tif", ".tiff") and name.lower().endswith(".ome"):
         name = name[:-4]
@@ -97,7 +115,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a format's library raises on a bad file into one `DataError` of one line."""
     try:
         yield
-    except DataError:
+    except BiounetError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; check the name") from None
@@ -118,14 +136,17 @@ def _check_declared(path: Path, header: Header) -> None:
         raise DataError(f"{path}: holds values of type {header.dtype}; only real numbers can be used: convert it")
     if 0 in header.shape:
         raise DataError(f"{path}: has no pixels (shape {header.shape}); leave it out")
-    declared = header.dtype.itemsize
-    for size in header.shape:
-        declared *= int(size)
+    declared = header.dtype.itemsize * prod(map(int, header.shape))
     if declared > header.capacity + _FREE:
         raise DataError(
             f"{path}: declares {declared} bytes of pixels (shape {header.shape}), more than a file of "
             "its size can hold; it is damaged: copy or export it again"
         )
+
+
+def check_fits(path: Path, header: Header) -> None:
+    """Raise `DataError` where the whole image is larger than the memory of this machine."""
+    declared = header.dtype.itemsize * prod(map(int, header.shape))
     memory = _physical_memory()
     if memory and declared > memory:
         raise DataError(f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it")
@@ -139,7 +160,8 @@ def _physical_memory() -> int:
         return 0
 
 
-def _native(array: Array) -> Array:
+def native(array: Array) -> Array:
+    """In the byte order of this machine; truth values as uint8."""
     if array.dtype == bool:
         return array.view(np.uint8)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
+from biounet.images.sampling import sample_windows
 
 AXES = "ITCZYX"
 
@@ -50,11 +51,11 @@ class Header:
 
     def plane_count(self, ndim: int) -> int:
         """How many items `planes` makes of this image."""
-        return int(np.prod([self.size(axis) for axis in _separate(self.axes, ndim)], dtype=np.int64))
+        return int(np.prod([self.size(axis) for axis in separate_axes(self.axes, ndim)], dtype=np.int64))
 
     def spatial_shape(self, ndim: int) -> tuple[int, ...]:
         """(Z)YX of each item that `planes` makes of this image."""
-        return tuple(self.size(axis) for axis in _spatial(self.axes, ndim))
+        return tuple(self.size(axis) for axis in spatial_axes(self.axes, ndim))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +86,11 @@ def planes(image: Image, ndim: int) -> list[Array]:
     """
     if ndim not in (2, 3):
         raise UsageError(f"ndim (={ndim}) must be 2 or 3")
-    spatial = _spatial(image.axes, ndim)
+    spatial = spatial_axes(image.axes, ndim)
     array, axes = image.array, image.axes
     for missing in [axis for axis in "C" + spatial if axis not in axes]:
         array, axes = array[None], missing + axes
-    separate = _separate(image.axes, ndim)
+    separate = separate_axes(image.axes, ndim)
     order = [axes.index(axis) for axis in separate + "C" + spatial]
     array = array.transpose(order)
     found = list(array.reshape(-1, *array.shape[len(separate) :]))
@@ -101,11 +102,17 @@ def planes(image: Image, ndim: int) -> list[Array]:
 
 
 def drops_alpha(image: Image) -> bool:
-    """Whether the image has a transparency channel that says nothing, being the same everywhere."""
+    """Whether the image has a transparency channel that says nothing, being the same everywhere.
+
+    Above 2^25 pixels everywhere means in the windows of `sample_windows`.
+    """
     if not image.alpha or "C" not in image.axes:
         return False
-    alpha = image.array.take(-1, axis=image.axes.index("C"))
-    return bool(alpha.size == 0 or alpha.min() == alpha.max())
+    alpha = np.moveaxis(image.array, image.axes.index("C"), 0)[-1]
+    if alpha.size == 0:
+        return True
+    parts = [alpha[tuple(map(slice, start, stop))] for start, stop in sample_windows(alpha.shape)]
+    return bool(min(part.min() for part in parts) == max(part.max() for part in parts))
 
 
 def match_channels(image: Array, channels: int, source: str | Path) -> Array:
@@ -132,14 +139,16 @@ def check_finite(image: Image, path: str | Path) -> None:
         )
 
 
-def _spatial(axes: str, ndim: int) -> str:
+def spatial_axes(axes: str, ndim: int) -> str:
+    """The axes that make an item of `planes`: YX, ZYX, or IYX where pages without axes are a volume."""
     if ndim == 2:
         return "YX"
     return "IYX" if "I" in axes and "Z" not in axes else "ZYX"
 
 
-def _separate(axes: str, ndim: int) -> str:
-    spatial = _spatial(axes, ndim)
+def separate_axes(axes: str, ndim: int) -> str:
+    """The axes along which the items of `planes` lie, outermost first."""
+    spatial = spatial_axes(axes, ndim)
     return "".join(axis for axis in AXES if axis in axes and axis != "C" and axis not in spatial)
 
 

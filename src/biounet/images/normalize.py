@@ -6,7 +6,7 @@ blocks of an image larger than memory come out as they would inside the whole im
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
+from biounet.images.sampling import all_windows, is_large, sample_windows
 
 KINDS = ("image", "percentile", "dataset")
 PERCENTILES = (1.0, 99.8)
@@ -23,6 +24,7 @@ _COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))  # summed through a histogr
 _BEYOND = np.float64(1e100)  # squares of larger values may leave float64
 
 Array = npt.NDArray[Any]
+Read = Callable[[tuple[int, ...], tuple[int, ...]], Array]
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,11 @@ class Normalisation:
         """The scale for a whole image (C, *spatial); raises `DataError` for values that are not finite.
 
         Where the two percentiles coincide although the image is not constant (a few bright spots on
-        black), smallest and largest value take their place.
+        black), smallest and largest value take their place. Above 2^25 pixels as `measure_regions`.
         """
-        if self.kind == "dataset":
-            return Scale(self.mean, self.std)
-        statistics = _mean_and_std if self.kind == "image" else _low_and_range
-        pairs = [statistics(_checked(channel)) for channel in image]
-        return Scale(tuple(offset for offset, _ in pairs), tuple(scale for _, scale in pairs))
+        return measure_regions(
+            self, lambda start, stop: image[(slice(None), *map(slice, start, stop))], image.shape[1:]
+        )
 
     def apply(self, image: Array) -> npt.NDArray[np.float32]:
         """Normalise a whole image, (C, *spatial) of any real dtype, to finite float32 of the same shape.
@@ -109,6 +109,49 @@ class Normalisation:
             raise DataError(
                 f"normalisation {values!r} is not kind, mean and std ({error}); the file is damaged or too new"
             ) from error
+
+
+def measure_regions(normalisation: Normalisation, read: Read, shape: Sequence[int]) -> Scale:
+    """The scale for an image of which regions are read: ``read(start, stop)`` gives (C, *spatial) of ``shape``.
+
+    Up to 2^25 pixels from all of them. Above, from the windows of `sampling.sample_windows`, about
+    2^24 pixels that depend on the shape alone, so that an image in memory and the same one in a file
+    of any chunks have the same scale. Where a sampled channel is constant, smallest and largest value of the
+    whole channel become 0 and 1. Raises `DataError` for values in the sample that are not finite.
+    """
+    if normalisation.kind == "dataset":
+        return Scale(normalisation.mean, normalisation.std)
+    statistics = _mean_and_std if normalisation.kind == "image" else _low_and_range
+    pairs = [statistics(_checked(channel)) for channel in _sampled(read, shape)]
+    if is_large(shape) and any(scale == 0 for _, scale in pairs):
+        extremes = _extremes(read, shape)
+        pairs = [pair if pair[1] > 0 else extreme for pair, extreme in zip(pairs, extremes, strict=True)]
+    return Scale(tuple(offset for offset, _ in pairs), tuple(scale for _, scale in pairs))
+
+
+def _sampled(read: Read, shape: Sequence[int]) -> Array:
+    """The pixels that stand for the image: all of it, or (C, n) from its sample."""
+    windows = sample_windows(shape)
+    if len(windows) == 1:
+        return read(*windows[0])
+    counts = [int(np.prod(np.subtract(stop, start))) for start, stop in windows]
+    found, done = None, 0
+    for (start, stop), count in zip(windows, counts, strict=True):
+        part = read(start, stop)
+        if found is None:
+            found = np.empty((len(part), sum(counts)), part.dtype)
+        found[:, done : done + count] = part.reshape(len(part), -1)
+        done += count
+    assert found is not None
+    return found
+
+
+def _extremes(read: Read, shape: Sequence[int]) -> list[tuple[float, float]]:
+    """Per channel the smallest value of the whole image and how far the largest is from it."""
+    parts = (read(start, stop) for start, stop in all_windows(shape))
+    ranges = np.array([[(float(c.min()), float(c.max())) for c in map(_checked, part)] for part in parts])
+    low, high = ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0)
+    return list(zip(low.tolist(), (high - low).tolist(), strict=True))
 
 
 def dataset_normalisation(images: Iterable[Array]) -> Normalisation:

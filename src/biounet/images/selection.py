@@ -26,7 +26,7 @@ def select(names: Sequence[str], text: str, option: str) -> list[int]:
         return _positions(found.group(1), len(names), option)
     called: list[set[str]] = [{_bare(name), re.sub(r"\[\d+\]$", "", _bare(name))} for name in names]
     path = Path(text)
-    if _is_there(text) and path.is_dir():
+    if _is_there(text) and path.is_dir() and not known_suffix(path):
         inside = {_bare(entry.name) for entry in path.iterdir() if known_suffix(entry)}
         if chosen := [i for i, own in enumerate(called) if own & inside]:
             return chosen

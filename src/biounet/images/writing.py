@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ import tifffile
 
 from biounet.errors import BiounetError, UsageError
 
-_LARGEST_UINT16 = 65535
+LARGEST_UINT16 = 65535
 _IMAGEJ_LIMIT = 4_000_000_000  # bytes; ImageJ's own TIFFs end at 4 GiB
 
 
@@ -47,6 +48,33 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name once it is complete; as `whole_file`.
+
+    A folder of that name is replaced: it is there, whole, until the new one is complete.
+    """
+    path = Path(path)
+    mark = secrets.token_hex(6)
+    temporary, old = (path.with_name(f".{mark}.{state}.{path.name}") for state in ("part", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise BiounetError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_labels(
     path: str | Path,
     labels: npt.NDArray[np.integer[Any]],
@@ -66,7 +94,7 @@ def write_labels(
     largest, least = int(labels.max(initial=0)), int(labels.min(initial=0))
     if least < 0 or largest > 2**24:
         raise UsageError(f"labels from {least} to {largest} for {path}: ids must lie between 0 and 2^24")
-    stored = labels.astype(np.uint16 if largest <= _LARGEST_UINT16 else np.float32)
+    stored = labels.astype(np.uint16 if largest <= LARGEST_UINT16 else np.float32)
     display = {"LUTs": [colour_table()], "Ranges": (0.0, 255.0), "min": 0.0, "max": 255.0, "mode": "color"}
     _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
 
@@ -116,7 +144,7 @@ def _write_tiff(
     """ImageJ TIFF; OME-TIFF where ImageJ's would change the order of axes or be too large."""
     if len(axes) != array.ndim or set(axes) - set("TCZYX") or axes[-2:] != "YX":
         raise UsageError(f"axes {axes!r} for shape {array.shape}: one letter of TCZYX each, YX last")
-    sizes = _sizes(axes, pixel_size_um)
+    sizes = spatial_sizes(axes, pixel_size_um)
     in_order = axes == "".join(a for a in "TZCYX" if a in axes)
     columns = array.ndim > 2 and array.shape[-1] == 1  # tifffile cannot read these back from ImageJ's kind
     imagej = in_order and not columns and array.nbytes < _IMAGEJ_LIMIT
@@ -135,7 +163,8 @@ def _write_tiff(
         tifffile.imwrite(temporary, array, imagej=imagej, ome=not imagej, metadata=metadata, **options)
 
 
-def _sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]:
+def spatial_sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]:
+    """Pixel sizes in um by the letter of their axis; raises `UsageError` where they do not fit the axes."""
     if pixel_size_um is None:
         return {}
     spatial = [axis for axis in axes if axis in "ZYX"]

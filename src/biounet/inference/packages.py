@@ -19,6 +19,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "nncf": "fast",
+    "distributed": "cluster",
     "torch": "",
 }
 

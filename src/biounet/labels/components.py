@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from biounet.errors import UsageError
 
-_FACE_CONNECTIVITY = {2: 4, 3: 6}
+CONNECTIVITY = {2: (4, 8), 3: (6, 26)}  # by faces, and by corners too; by number of axes
 
 Labels = npt.NDArray[np.int32]
 
@@ -22,7 +22,7 @@ def components(array: npt.NDArray[Any]) -> Labels:
     ``array``: (Z)YX, boolean or integer. Values below zero (unknown) count as background. Ids run
     in raster order of each component's first pixel.
     """
-    if array.ndim not in _FACE_CONNECTIVITY:
+    if array.ndim not in CONNECTIVITY:
         raise UsageError(f"components needs an array of 2 or 3 axes, got shape {array.shape}")
     values = array if array.dtype == bool else np.where(array > 0, array, 0)
     if values.dtype == bool:
@@ -30,7 +30,7 @@ def components(array: npt.NDArray[Any]) -> Labels:
     if values.size == 0:
         return np.zeros(array.shape, np.int32)
     found = cc3d.connected_components(
-        np.ascontiguousarray(values), connectivity=_FACE_CONNECTIVITY[array.ndim], out_dtype=np.uint32
+        np.ascontiguousarray(values), connectivity=CONNECTIVITY[array.ndim][0], out_dtype=np.uint32
     )
     return relabel_by_first_pixel(found.astype(np.int32))
 

@@ -5,10 +5,11 @@ of the thresholded probability, and what the line took is given back at the end:
 
     threshold -> fill holes -> drop specks -> [split by growth from seeds] -> components -> give back
 
-Every step but the numbering of components is local: a pixel's result depends on pixels at most so
-many steps away (`reach`), so blocks with that halo give the same objects as the whole image. An
-ordinary watershed has no such bound, therefore touching objects are split by lock-step growth
-instead. Distances are counted in steps from face to face (L1), sizes in pixels.
+Every step either looks at whole pieces (their number, size, contact with the edge), which are joined
+across blocks, or is local: a pixel's result depends on pixels at most so many steps away (`reach`). So
+blocks give the same objects as the whole image (`joined.join_instances`). An ordinary watershed has no
+such bound, therefore touching objects are split by lock-step growth instead. Distances are counted in
+steps from face to face (L1), sizes in pixels.
 
 Knows nothing of networks or files.
 """
@@ -30,6 +31,7 @@ from biounet.errors import DataError, UsageError
 from biounet.labels.components import components, relabel_by_first_pixel
 
 Mask = npt.NDArray[np.bool_]
+Marks = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Probability = npt.NDArray[np.float32]
 
@@ -117,33 +119,55 @@ def instances_from_probabilities(
     settings = InstanceSettings(threshold, smallest_px, fill_holes_px, give_back_px, split)
     if probability.ndim not in _FACE:
         raise UsageError(f"probability of shape {probability.shape} must have 2 or 3 axes, (Z)YX")
+    return instances_from_marks(mark(probability, settings), settings)
+
+
+CELL, SEED = np.uint8(1), np.uint8(2)
+
+
+def mark(probability: Probability, settings: InstanceSettings) -> Marks:
+    """All that objects depend on, pixel by pixel: bit `CELL` from the threshold on, bit `SEED` from a seed's level on.
+
+    uint8 of the same shape; what an image larger than memory keeps instead of its probabilities. Raises
+    `DataError` for values that are not finite.
+    """
     if not np.isfinite(probability).all():
         raise DataError("probability has values that are not finite (NaN or infinity): predict again")
-    mask = cell_mask(probability, settings)
-    labels = components(mask) if split is None else split_touching(mask, probability, split, smallest_px)
-    return relabel_by_first_pixel(give_back(labels, give_back_px))
+    marks = (probability >= np.float32(settings.threshold)).view(np.uint8)
+    if settings.split is not None and settings.split.seeds == "probability":
+        marks = marks | SEED * (probability >= np.float32(settings.split.level))
+    return marks
+
+
+def instances_from_marks(marks: Marks, settings: InstanceSettings) -> Labels:
+    """Objects as `instances_from_probabilities` gives them, from `mark`; uint8, (Z)YX."""
+    mask = cell_mask(marks, settings)
+    split = settings.split
+    labels = components(mask) if split is None else split_touching(mask, marks, split, settings.smallest_px)
+    return relabel_by_first_pixel(give_back(labels, settings.give_back_px))
 
 
 def reach(settings: InstanceSettings) -> int:
-    """Pixels each way on every axis on which a result may depend, apart from the ids.
+    """Pixels each way on every axis on which a step may depend that looks at pixels, not at whole pieces.
 
-    The sum over the steps: `drop_specks` and `fill_holes` their size; seeds their depth and size;
-    growth its steps; `give_back` three times its steps. What lies beyond can change which number
-    a piece gets, never which pixels it has, where ids of pieces that meet across blocks are joined.
+    The sum over the steps: seeds by depth their level, growth its steps, `give_back` three times its steps.
+    Holes, specks and small seeds are told by the size of whole pieces, which are joined across blocks
+    (`pieces.find_pieces`).
     """
-    total = settings.fill_holes_px + settings.smallest_px + 3 * settings.give_back_px
+    total = 3 * settings.give_back_px
     if (split := settings.split) is not None:
-        depth = math.ceil(split.level) if split.seeds == "depth" else 0
-        total += depth + split.smallest_seed_px + split.reach_px + settings.smallest_px
+        total += split.reach_px + depth_reach(split)
     return total
 
 
-def cell_mask(probability: Probability, settings: InstanceSettings) -> Mask:
-    """Pixels that belong to any object: threshold, small holes filled, specks dropped.
+def depth_reach(split: SplitSettings) -> int:
+    """Pixels each way that decide whether one is deep enough for a seed."""
+    return math.ceil(split.level) if split.seeds == "depth" else 0
 
-    Reach: ``fill_holes_px + smallest_px``.
-    """
-    mask = np.asarray(probability >= np.float32(settings.threshold))
+
+def cell_mask(marks: Marks, settings: InstanceSettings) -> Mask:
+    """Pixels that belong to any object: those marked as cell, small holes filled, specks dropped."""
+    mask = np.asarray((marks & CELL) > 0)
     return drop_specks(fill_holes(mask, settings.fill_holes_px), settings.smallest_px)
 
 
@@ -152,8 +176,7 @@ def fill_holes(mask: Mask, largest_px: int) -> Mask:
 
     Holes are pieces by full connectivity (8 in 2D, 26 in 3D), the counterpart of face connectivity
     for objects: what surrounds such a hole is one face-connected object, so filling never joins
-    two cells that only a line parts. Reach: ``largest_px``, since a larger piece shows more than
-    that many pixels before it leaves the window.
+    two cells that only a line parts.
     """
     if largest_px <= 0 or mask.size == 0:
         return mask
@@ -169,7 +192,7 @@ def fill_holes(mask: Mask, largest_px: int) -> Mask:
 
 
 def drop_specks(mask: Mask, smallest_px: int) -> Mask:
-    """The mask without face-connected pieces of fewer than ``smallest_px``. Reach: ``smallest_px``."""
+    """The mask without face-connected pieces of fewer than ``smallest_px``."""
     if smallest_px <= 1 or mask.size == 0:
         return mask
     pieces = components(mask)
@@ -178,31 +201,34 @@ def drop_specks(mask: Mask, smallest_px: int) -> Mask:
     return np.asarray(large[pieces])
 
 
-def split_touching(mask: Mask, probability: Probability, split: SplitSettings, smallest_px: int = 0) -> Labels:
+def split_touching(mask: Mask, marks: Marks, split: SplitSettings, smallest_px: int = 0) -> Labels:
     """Labels (int32) of the mask's objects, parted where seeds say so.
 
     Seeds are numbered by first pixel and grown in lock step (`grow`) through the mask. What no seed
     reaches within ``reach_px``, or lies in a piece without seed, forms objects of its own, from
-    ``smallest_px`` on. Reach: see `reach`; the seeds' numbers decide ties, so blocks take them from
-    the seeds of the whole image.
+    ``smallest_px`` on. The seeds' numbers decide ties, so blocks take them from the seeds of the whole
+    image.
     """
-    seeds = components(seed_mask(mask, probability, split))
+    seeds = components(seed_mask(mask, marks, split))
     grown = grow(seeds, mask, split.reach_px)
     rest = components(drop_specks(mask & (grown == 0), smallest_px))
     return np.where(rest > 0, rest + grown.max(initial=0), grown).astype(np.int32)
 
 
-def seed_mask(mask: Mask, probability: Probability, split: SplitSettings) -> Mask:
-    """Pixels of the seeds. Reach: ``smallest_seed_px``, and ``level`` too for seeds by depth.
+def seed_mask(mask: Mask, marks: Marks, split: SplitSettings) -> Mask:
+    """Pixels of the seeds: `inner_pixels` without pieces below ``smallest_seed_px``."""
+    return drop_specks(inner_pixels(mask, marks, split), split.smallest_seed_px)
+
+
+def inner_pixels(mask: Mask, marks: Marks, split: SplitSettings) -> Mask:
+    """Pixels of the mask that may be seeds: marked so, or deep enough. Reach: `depth_reach`.
 
     The depth of a pixel is the Euclidean distance to the nearest background pixel; beyond the edge
     of the array nothing is known, so the edge counts as no background.
     """
     if split.seeds == "probability":
-        inner = mask & (probability >= np.float32(split.level))
-    else:
-        inner = mask & (_depth(mask) >= split.level)
-    return drop_specks(np.asarray(inner), split.smallest_seed_px)
+        return np.asarray(mask & ((marks & SEED) > 0))
+    return np.asarray(mask & (_depth(mask) >= split.level))
 
 
 def _depth(mask: Mask) -> npt.NDArray[np.float32]:

@@ -25,7 +25,7 @@ def find_inputs(given: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for item in given:
         path = Path(item)
-        if path.is_dir():
+        if path.is_dir() and not known_suffix(path):  # an OME-Zarr folder counts as one file
             inside = sorted(p for p in path.iterdir() if known_suffix(p) and not p.name.startswith("."))
             if not inside:
                 raise DataError(

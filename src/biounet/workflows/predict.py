@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import platform
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import numpy.typing as npt
 from biounet.errors import BiounetError, PartialError, UsageError
 from biounet.exchange.objects import Objects
 from biounet.exchange.tables import join_tables
-from biounet.images.formats import read_image, stem_name
-from biounet.images.image import Image, check_finite, planes
-from biounet.images.writing import whole_file, write_labels, write_png, write_probabilities
+from biounet.images.formats import read_header, read_image, stem_name
+from biounet.images.image import Header, Image, check_finite, planes
 from biounet.inference.averaging import views
-from biounet.inference.engines import ENGINES, Choice, Engine
-from biounet.inference.packages import installed_version
+from biounet.inference.engines import Choice, Engine
+from biounet.inference.memory import Budget, process_bytes
 from biounet.inference.predict import (
     Prediction,
     plan_for,
@@ -30,62 +28,26 @@ from biounet.inference.predict import (
     show_bytes,
     tile_memory,
     tiles_at_once,
+    total_memory,
 )
 from biounet.inference.tiling import TilePlan
+from biounet.inference.windows import Source, check_seams
 from biounet.model_file import Model
-from biounet.report.pictures import overlay
-from biounet.workflows.export import EXPORTED, check_frames, export, objects_of
+from biounet.workflows.cluster import Cluster
+from biounet.workflows.export import EXPORTED, check_frames, objects_of
 from biounet.workflows.inputs import find_inputs, select_channels
+from biounet.workflows.large import folder_of, predict_large
+from biounet.workflows.request import Done, Listener, Request
+from biounet.workflows.results import write_results, write_run
+from biounet.workflows.scale import needs_scale
 from biounet.workflows.stream import Behind, ahead
 
-__all__ = ["SAVED", "Done", "Request", "find_inputs", "predict_files", "refuse_failed", "select_channels"]
+__all__ = ["Done", "Request", "find_inputs", "predict_files", "refuse_failed"]
 
 Float32 = npt.NDArray[np.float32]
 
 _WORTH_SAYING_S = 10
-
-SAVED = ("labels", "probabilities", "overlay", *EXPORTED)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `predict_files` writes and within which limits. ``memory`` in bytes."""
-
-    out: Path
-    save: tuple[str, ...] = ("labels", "overlay")
-    tile: int | None = None
-    memory: int | None = None
-    channels: tuple[int | str, ...] | None = None
-    tta: str = "none"
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.save) - set(SAVED))
-        if unknown or not self.save:
-            raise UsageError(f"--save {','.join(self.save)!r}: choose from {', '.join(SAVED)}, with commas")
-        if self.tile is not None and self.tile < 1:
-            raise UsageError(f"--tile {self.tile}: must be at least 1 pixel")
-        if self.channels is not None and not (self.channels and all(str(one).strip() for one in self.channels)):
-            raise UsageError(
-                f"--channels {list(self.channels)}: write names or positions from 0 with commas, as DAPI,2"
-            )
-
-
-@dataclass
-class Done:
-    """What became of one input."""
-
-    input: str
-    name: str
-    files: list[str] = field(default_factory=list)
-    shape: tuple[int, ...] = ()
-    plan: str = ""
-    objects: int | None = None
-    empty: bool = False
-    seconds: float = 0.0
-    error: str = ""
-
-
-Listener = Callable[[str, int, int], None]
+_ARRAYS_AT_ONCE = 3  # images in memory: one read ahead, one computed, one written
 
 
 @dataclass
@@ -97,6 +59,7 @@ class _File:
     image: Image | None = None
     items: list[npt.NDArray[Any]] = field(default_factory=list)
     plan: TilePlan | None = None
+    by_blocks: bool = False
     found: list[Prediction] = field(default_factory=list)
     exports: list[Objects] = field(default_factory=list)
     error: BiounetError | None = None
@@ -116,6 +79,7 @@ def predict_files(
     *,
     start_up_s: float = 0.0,
     listen: Listener | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Done]:
     """Predict every input and write its results and ``run.json``.
 
@@ -131,7 +95,7 @@ def predict_files(
     check_frames(inputs, request.save)
     _make_folder(request.out)
     views(request.tta, model.geometry)  # refuses what cannot be meant before anything is read
-    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None))
+    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None), cluster)
     files = stream.run(inputs)
     for file in files:
         if file.error is not None and len(inputs) == 1:
@@ -140,7 +104,7 @@ def predict_files(
     if "table" in request.save:
         tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
         join_tables(request.out / "objects.csv", tables)
-    _write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
+    write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
     return results
 
 
@@ -162,8 +126,13 @@ def _make_folder(out: Path) -> None:
 class _Stream:
     """What `predict_files` does, from file to file."""
 
-    def __init__(self, model: Model, engine: Engine, request: Request, listen: Listener) -> None:
+    def __init__(
+        self, model: Model, engine: Engine, request: Request, listen: Listener, cluster: Cluster | None
+    ) -> None:
         self.model, self.engine, self.request, self.listen = model, engine, request, listen
+        self.cluster = cluster
+        whole = request.memory if request.memory is not None else total_memory() // 2
+        self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
         self.computing_s = 0.0
         self.said_time = False
@@ -175,6 +144,12 @@ class _Stream:
         with Behind() as writer:
             for file in ahead(self._read, inputs):
                 files.append(file)
+                if file.by_blocks:
+                    self._compute(waiting, writer)
+                    waiting = []
+                    writer.wait()
+                    self._by_blocks(file)
+                    continue
                 if file.plan is None:
                     self._end(file, writer)
                     continue
@@ -189,17 +164,58 @@ class _Stream:
                     if len(waiting) * len(file.plan) >= self._batch(file.plan):
                         self._compute(waiting, writer)
                         waiting = []
-            if waiting:
-                self._compute(waiting, writer)
+            self._compute(waiting, writer)
         return files
 
     def _batch(self, plan: TilePlan) -> int:
-        return tiles_at_once(plan, self.engine, memory=self.request.memory)
+        return tiles_at_once(plan, self.engine, memory=self._tile_memory())
+
+    def _tile_memory(self) -> int | None:
+        return None if self.request.memory is None else self.budget.free
+
+    def _takes_blocks(self, path: Path, header: Header) -> bool:
+        """Whether the image goes the way of `large`: too large for memory, another pixel size, several processes."""
+        request, model = self.request, self.model
+        if self.cluster or request.shard or request.merge or folder_of(request.out, stem_name(path)).exists():
+            return True
+        size = header.pixel_size_um
+        known = size[-model.ndim :] if size is not None and len(size) >= model.ndim else None
+        if request.pixel_size_um is not None or needs_scale(model, known):
+            return True
+        pixels = math.prod(header.shape)
+        items = pixels // header.size("C")
+        needed = header.dtype.itemsize * pixels + items * (4 * len(model.channels) + 16 * len(model.classes) + 60)
+        return _ARRAYS_AT_ONCE * needed > self.budget.limit - self.budget.base - self._least_tile()
+
+    def _least_tile(self) -> int:
+        """Memory to leave for a tile beside whole images."""
+        side = self.engine.geometry.input_size((256,) * self.model.ndim if self.model.ndim == 2 else (32,) * 3)
+        return int(self.engine.cost.memory(side))
+
+    def _by_blocks(self, file: _File) -> None:
+        start = time.perf_counter()
+        try:
+            file.done = predict_large(
+                self.model,
+                self.engine,
+                file.path,
+                self.request,
+                budget=self.budget,
+                listen=self.listen,
+                cluster=self.cluster,
+            )
+        except BiounetError as error:
+            file.fails(error)
+            self.listen(f"failed: {file.done.error}", 0, 0)
+        file.done.seconds += time.perf_counter() - start
 
     def _read(self, path: Path) -> _File:
         file = _File(path, Done(str(path), stem_name(path)))
         start = time.perf_counter()
         try:
+            if self._takes_blocks(path, read_header(path, fits=False)):
+                file.by_blocks = True
+                return file
             image = read_image(path)
             check_finite(image, path)
             items = planes(image, self.model.ndim)
@@ -208,7 +224,7 @@ class _Stream:
                 for plane in items
             ]
             size = items[0].shape[1:]
-            file.plan = plan_for(size, self.engine, tile=self.request.tile, memory=self.request.memory)
+            file.plan = plan_for(size, self.engine, tile=self.request.tile, memory=self._tile_memory())
             file.image, file.items = image, items
             file.done.plan = str(file.plan)
             file.done.shape = tuple(size) if len(items) == 1 else (len(items), *size)
@@ -219,6 +235,8 @@ class _Stream:
 
     def _compute(self, group: Sequence[tuple[_File, int]], writer: Behind) -> None:
         """Probabilities of images of one size; objects are found and files written behind."""
+        if not group:
+            return
         plan = group[0][0].plan
         assert plan is not None
         start = time.perf_counter()
@@ -230,7 +248,10 @@ class _Stream:
         except BiounetError as error:
             for file, _ in group:
                 file.fails(error)
-            found = []
+            found, images = [], []
+        for (file, index), image, probabilities in zip(group, images, found, strict=True):
+            if index == 0:
+                self._check_seams(file, image, plan, probabilities)
         self.tiles_done += len(group) * len(plan)
         seconds = (time.perf_counter() - start) / len(group)
         for (file, index), probabilities in zip(group, found, strict=False):
@@ -239,6 +260,19 @@ class _Stream:
             file.done.seconds += seconds
             if index == len(file.items) - 1:
                 self._end(file, writer)
+
+    def _check_seams(self, file: _File, image: Float32, plan: TilePlan, probabilities: Float32) -> None:
+        """Some windows across borders of tiles computed again as one piece, of the first image of a file."""
+        check = check_seams(
+            self.engine,
+            Source.of(image),
+            plan,
+            lambda start, stop: probabilities[(slice(None), *map(slice, start, stop))],
+            tta=self.request.tta,
+        )
+        file.done.seams = check.to_dict()
+        if check.windows:
+            self.listen(f"{file.path.name}: {check}", 0, 0)
 
     def _told(self, plan: TilePlan) -> Callable[[int, int], None]:
         """Progress in tiles; in a pipe once the time that is left, where it is worth a line."""
@@ -276,7 +310,8 @@ class _Stream:
     def _write(self, file: _File) -> None:
         start = time.perf_counter()
         try:
-            _write(self.model, file, self.request)
+            assert file.image is not None
+            write_results(self.model, file.image, file.items, file.found, file.exports, self.request, file.done)
         except BiounetError as error:
             file.fails(error)
         file.image, file.items, file.found, file.exports = None, [], [], []
@@ -292,78 +327,3 @@ def _plan_line(path: Path, plan: TilePlan, engine: Engine, images: int, tta: str
         f"about {show_bytes(tile_memory(plan, engine))} a tile, {work / 1e9:.3g} GFLOP"
         + (f" in {looks} views" if looks > 1 else "")
     )
-
-
-def _write(model: Model, file: _File, request: Request) -> None:
-    done, found, several = file.done, file.found, len(file.found) > 1
-    assert file.image is not None
-    labels = np.stack([one.labels for one in found]) if several else found[0].labels
-    done.empty = not labels.any()
-    if model.task == "instances":
-        done.objects = int(sum(int(one.labels.max(initial=0)) for one in found))
-    size = file.image.pixel_size(model.ndim)
-    axes = ("T" if several else "") + "ZYX"[-model.ndim :]
-    if "labels" in request.save:
-        path = request.out / f"{done.name}_labels.tif"
-        write_labels(path, labels, pixel_size_um=size, axes=axes)
-        done.files.append(path.name)
-        if found[0].classes is not None:
-            classes = np.stack([one.classes[one.labels] for one in found if one.classes is not None])
-            path = request.out / f"{done.name}_classes.tif"
-            write_labels(path, classes if several else classes[0], pixel_size_um=size, axes=axes)
-            done.files.append(path.name)
-    if "probabilities" in request.save:
-        maps = [one.probabilities for one in found]
-        path = request.out / f"{done.name}_probabilities.tif"
-        # several images: classes first, then the images along Z
-        array = np.stack(maps, axis=1) if several else maps[0]
-        write_probabilities(path, array, pixel_size_um=None if several else size)
-        done.files.append(path.name)
-    if "overlay" in request.save:
-        path = request.out / f"{done.name}_overlay.png"
-        middle = len(file.items) // 2
-        write_png(path, overlay(file.items[middle], found[middle].labels))
-        done.files.append(path.name)
-    exported = export(file.path, file.exports, request.out, request.save)
-    done.files += [str(written.relative_to(request.out)) for written in exported]
-
-
-def _packages(engine: str) -> tuple[str, ...]:
-    """What a result may depend on besides the usual; "torch" is usual."""
-    kind = ENGINES.get(engine)
-    return () if kind is None or engine == "torch" else kind.packages
-
-
-def _write_run(
-    model: Model,
-    choice: Choice,
-    request: Request,
-    results: Sequence[Done],
-    start_up_s: float,
-    compute_s: float,
-) -> None:
-    engine = choice.engine
-    packages = ["biounet", "numpy", "tifffile", "torch", *_packages(engine.name)]
-    values = {
-        "model_sha256": model.sha256,
-        "task": model.task,
-        "classes": list(model.classes),
-        "engine": engine.name,
-        "precision": engine.precision,
-        "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
-        "notes": list(choice.notes),
-        "settings": {
-            "save": list(request.save),
-            "tile": request.tile,
-            "memory": request.memory,
-            "channels": request.channels,
-            "tta": request.tta,
-            "postprocessing": dict(model.postprocessing),
-        },
-        "versions": {name: installed_version(name) or None for name in packages}
-        | {"python": platform.python_version()},
-        "seconds": {"start_up": start_up_s, "compute": compute_s},
-        "inputs": [asdict(done) for done in results],
-    }
-    with whole_file(request.out / "run.json") as temporary:
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -51,6 +51,11 @@ class Behind:
         finally:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def wait(self) -> None:
+        """Until all jobs so far are done; raises the error of the first that failed."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
     def submit(self, job: Callable[..., Any], *arguments: Any) -> None:
         """Run ``job(*arguments)`` after those before it; waits while too many are."""
         while len(self._waiting) >= self._most:

@@ -1,0 +1,76 @@
+"""A folder of blocks: what is finished of an image larger than memory, so that it need not be done again.
+
+One file a key, whole or not at all, so processes and machines that share the folder need no contact:
+who finds a block there leaves it. Arrays are compressed and carry a checksum; there is no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError
+from biounet.images.writing import whole_file
+
+Array = npt.NDArray[Any]
+
+_SUFFIX = ".block"
+_KINDS = "biuf"
+
+
+class FolderStore:
+    """A `labels.blocks.Store` in a folder. Raises `DataError` for a block that is damaged."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there; a file is, when it is complete."""
+        return self._path(key).exists()
+
+    def put(self, key: str, arrays: Mapping[str, Array]) -> None:
+        """Write arrays under a key. Raises `BiounetError` where the disk refuses, with nothing else lost."""
+        packed = {name: imagecodecs.zstd_encode(np.ascontiguousarray(a).tobytes(), 1) for name, a in arrays.items()}
+        index = {
+            name: {"shape": a.shape, "dtype": a.dtype.str, "bytes": len(packed[name]), "crc": zlib.crc32(packed[name])}
+            for name, a in arrays.items()
+        }
+        head = json.dumps(index).encode()
+        with whole_file(self._path(key)) as temporary, open(temporary, "wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            for part in packed.values():
+                file.write(part)
+
+    def get(self, key: str) -> dict[str, Array]:
+        """Read the arrays of a key."""
+        path = self._path(key)
+        try:
+            with open(path, "rb") as file:
+                index = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                return {name: _unpacked(file.read(entry["bytes"]), entry) for name, entry in index.items()}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
+            raise DataError(f"{path}: the block is damaged or gone ({error}); delete it and run again") from error
+
+    def clear(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
+
+
+def _unpacked(data: bytes, entry: Mapping[str, Any]) -> Array:
+    dtype = np.dtype(entry["dtype"])
+    if zlib.crc32(data) != entry["crc"] or dtype.kind not in _KINDS:
+        raise ValueError("its checksum is another")
+    count = int(np.prod(entry["shape"], dtype=np.int64))
+    pixels = imagecodecs.zstd_decode(data, out=count * dtype.itemsize) if count else b""
+    return np.frombuffer(pixels, dtype).reshape(entry["shape"])

@@ -1,0 +1,318 @@
+"""Images of any size from file to files, in a fixed amount of memory: tiles, objects across them, results.
+
+The way of `predict` for images that do not fit into the memory allowed, are at another pixel size than the
+model's, or are computed by several processes. Labels are those of the way through memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError, UsageError
+from biounet.images.formats import stem_name
+from biounet.images.image import Image
+from biounet.images.regions import Regions, open_regions
+from biounet.images.resample import nearest_window
+from biounet.images.writing import write_labels, write_png, write_probabilities
+from biounet.images.writing_large import write_large_labels, write_large_probabilities
+from biounet.inference.engines import Engine
+from biounet.inference.memory import CACHE_BYTES, Budget
+from biounet.inference.predict import Prediction, instance_settings, show_bytes, tile_memory
+from biounet.labels.blocks import Grid, Place
+from biounet.labels.instances import reach
+from biounet.labels.joined import Joined, join_instances
+from biounet.labels.kinds import weigh
+from biounet.model_file import Model
+from biounet.report.pictures import overlay
+from biounet.workflows.blocks import Job, open_job
+from biounet.workflows.cluster import Cluster
+from biounet.workflows.export import EXPORTED, export, objects_of
+from biounet.workflows.request import Done, Listener, Request
+from biounet.workflows.scale import pixel_size
+
+Array = npt.NDArray[Any]
+Read = Callable[[Place, Place], Array]
+
+_PICTURE = 1500  # pixels a side of an overlay at most
+_SMALL = 1 << 26  # pixels up to which a result is written as one piece, as small images are
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The result of one item: ``labels(start, stop)`` on the grid of the file, and how many objects."""
+
+    job: Job
+    labels: Read
+    count: int
+    classes: npt.NDArray[np.int32] | None
+
+
+def folder_of(out: Path, name: str) -> Path:
+    """Where the blocks of an image are kept until its results are complete."""
+    return out / f".{name}.blocks"
+
+
+def predict_large(
+    model: Model,
+    engine: Engine,
+    path: Path,
+    request: Request,
+    *,
+    budget: Budget,
+    listen: Listener,
+    cluster: Cluster | None = None,
+) -> Done:
+    """Predict one file block by block and write its results; with ``request.shard`` only compute its share.
+
+    Tiles are computed here or by the workers of a ``cluster``.
+
+    What is finished stays in a folder beside the results (`folder_of`) until all is complete, so that the
+    same call goes on after an interruption. Raises `DataError` where ``request.merge`` finds tiles missing.
+    """
+    done = Done(str(path), stem_name(path))
+    folder = folder_of(request.out, done.name)
+    with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        items = regions.item_count(model.ndim)
+        jobs = []
+        for item in range(items):
+            job, notes = open_job(model, engine, regions, item, request, folder=folder / str(item), budget=budget)
+            jobs.append(job)
+            if item == 0:
+                done.plan = str(job.plan)
+                done.notes = [*regions.notes, *notes]
+                listen(_plan_line(path, job, items, budget), 0, 0)
+                for note in done.notes:
+                    listen(f"{path.name}: {note}", 0, 0)
+        _compute(jobs, request, listen, cluster)
+        if request.shard is not None:
+            return done
+        found = [_found(job, budget, listen) for job in jobs]
+        shape = regions.spatial_shape(model.ndim)
+        done.shape = shape if items == 1 else (items, *shape)
+        _write(model, regions, found, request, done, budget)
+        check = max((job.check_seams() for job in jobs[:1]), key=lambda c: c.largest_difference)
+        done.seams = check.to_dict()
+        listen(f"{path.name}: {check}", 0, 0)
+    for job in jobs:
+        job.store.clear()
+    with suppress(OSError):
+        folder.rmdir()
+    return done
+
+
+def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Cluster | None) -> None:
+    """The tiles that are this process's share; in a merge there must be none left."""
+    total = sum(len(job.grid) for job in jobs)
+    counted = 0
+
+    def told() -> None:
+        nonlocal counted
+        counted += 1
+        listen("", counted, total)
+
+    if request.merge:
+        missing = sum(len(job.missing()) for job in jobs)
+        if missing:
+            raise DataError(
+                f"{jobs[0].regions.source}: {missing} of {total} tiles are not computed; run the shards that did "
+                "not end well again, then --merge"
+            )
+        return
+    if cluster is not None:
+        for job in jobs:
+            cluster.compute(job, request, told)
+    number = 0
+    for job in jobs if cluster is None else ():
+        mine = []
+        for index in job.grid:
+            if request.shard is None or number % request.shard[1] == request.shard[0] - 1:
+                mine.append(index)
+            number += 1
+        job.compute(mine, told)
+
+
+def _plan_line(path: Path, job: Job, items: int, budget: Budget) -> str:
+    count = f"{items} images of " if items > 1 else ""
+    work = items * len(job.plan) * float(job.engine.cost.work(job.plan.input))
+    return (
+        f"{path.name}: {count}{'x'.join(map(str, job.shape))} block by block in {job.plan}, {job.engine.name} "
+        f"{job.engine.precision}, {work / 1e9:.3g} GFLOP; of {show_bytes(budget.limit)} the program takes "
+        f"{show_bytes(budget.base)}, a tile about {show_bytes(tile_memory(job.plan, job.engine))}"
+    )
+
+
+def _found(job: Job, budget: Budget, listen: Listener) -> _Found:
+    """Objects or classes of an item, on the grid of the file."""
+    full = job.regions.spatial_shape(job.model.ndim)
+    joined: Joined | None = None
+    if job.model.task == "classes":
+        read: Read = job.read_ids
+        count = len(job.model.classes) - 1
+    else:
+        settings = instance_settings(job.model.postprocessing)
+        side = budget.block(job.model.ndim, reach(settings))
+        grid = Grid(job.shape, tuple(min(side, n) for n in job.shape))
+        joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES)
+        read, count = joined.read, joined.count
+    classes = _object_classes(job, joined) if joined is not None and job.kept == "weights" else None
+
+    def labels(start: Place, stop: Place) -> Array:
+        if full == job.shape:
+            return read(start, stop)
+        return nearest_window(read, job.shape, full, start, stop)
+
+    return _Found(job, labels, count, classes)
+
+
+def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
+    """The class of every object by id, as `labels.kinds.object_classes` of the whole image."""
+    several = len(job.model.classes)
+    sums = np.zeros((joined.count + 1, several))
+    for index in joined.grid:
+        start, stop = joined.grid.bounds(index)
+        ids = joined.read(start, stop).ravel()
+        for channel in range(several):
+            weights = job.read_channel("weights", channel, start, stop).ravel()
+            sums[:, channel] += np.bincount(ids, weights=weights, minlength=joined.count + 1)
+    return weigh(sums)
+
+
+def _write(model: Model, regions: Regions, found: list[_Found], request: Request, done: Done, budget: Budget) -> None:
+    """Result files, each whole or not at all."""
+    several = len(found) > 1
+    shape = done.shape
+    size = pixel_size(regions, request.pixel_size_um, model.ndim)
+    axes = ("T" if several else "") + "ZYX"[-model.ndim :]
+    largest = max(one.count for one in found)
+    read = _stacked([one.labels for one in found]) if several else found[0].labels
+    done.empty = not largest
+    if model.task == "instances":
+        done.objects = sum(one.count for one in found)
+    if "labels" in request.save:
+        path = request.out / f"{done.name}_labels.tif"
+        _write_ids(path, read, shape, largest, size, axes)
+        done.files.append(path.name)
+        if found[0].classes is not None:
+            tables = [one.classes for one in found]
+            readers = [_by_class(one.labels, table) for one, table in zip(found, tables, strict=True)]
+            path = request.out / f"{done.name}_classes.tif"
+            _write_ids(path, _stacked(readers) if several else readers[0], shape, len(model.classes) - 1, size, axes)
+            done.files.append(path.name)
+    if "probabilities" in request.save:
+        path = request.out / f"{done.name}_probabilities.tif"
+        _write_probabilities(path, found, shape, None if several else size)
+        done.files.append(path.name)
+    if "overlay" in request.save:
+        path = request.out / f"{done.name}_overlay.png"
+        write_png(path, _picture(regions, found[len(found) // 2]))
+        done.files.append(path.name)
+    if set(request.save) & set(EXPORTED):
+        objects = [_objects(regions, one, index if several else None, budget) for index, one in enumerate(found)]
+        written = export(regions.source, objects, request.out, request.save)
+        done.files += [str(one.relative_to(request.out)) for one in written]
+
+
+def _stacked(readers: list[Read]) -> Read:
+    """Items one behind the other along a first axis."""
+
+    def read(start: Place, stop: Place) -> Array:
+        return np.stack([readers[item](start[1:], stop[1:]) for item in range(start[0], stop[0])])
+
+    return read
+
+
+def _by_class(labels: Read, classes: npt.NDArray[np.int32] | None) -> Read:
+    assert classes is not None
+    return lambda start, stop: classes[labels(start, stop)]
+
+
+def _write_ids(
+    path: Path, read: Read, shape: tuple[int, ...], largest: int, size: tuple[float, ...] | None, axes: str
+) -> None:
+    if math.prod(shape) <= _SMALL:
+        write_labels(path, read((0,) * len(shape), shape), pixel_size_um=size, axes=axes)
+    else:
+        write_large_labels(path, read, shape, largest_id=largest, pixel_size_um=size, axes=axes)
+
+
+def _write_probabilities(
+    path: Path, found: list[_Found], shape: tuple[int, ...], size: tuple[float, ...] | None
+) -> None:
+    """Classes first, then items of a stack; at another pixel size each pixel has that of the nearest one."""
+    classes = len(found[0].job.model.classes)
+    full = shape[len(shape) - found[0].job.model.ndim :]
+    several = len(found) > 1
+
+    def one(job: Job, channel: int, start: Place, stop: Place) -> Array:
+        def own(a: Place, e: Place) -> Array:
+            return job.read_channel("probabilities", channel, a, e)
+
+        return own(start, stop) if job.shape == full else nearest_window(own, job.shape, full, start, stop)
+
+    def read(start: Place, stop: Place) -> Array:
+        space = slice(1 + several, None)
+        items = range(start[1], stop[1]) if several else range(1)
+        stack = [
+            [one(found[item].job, channel, start[space], stop[space]) for item in items]
+            for channel in range(start[0], stop[0])
+        ]
+        return np.array(stack) if several else np.array(stack)[:, 0]
+
+    whole = (classes, *shape)
+    if math.prod(whole) <= _SMALL:
+        write_probabilities(path, read((0,) * len(whole), whole), pixel_size_um=size)
+    else:
+        write_large_probabilities(path, read, whole, pixel_size_um=size)
+
+
+def _picture(regions: Regions, one: _Found) -> npt.NDArray[np.uint8]:
+    """An overlay of every n-th pixel, so that it fits a screen; of a volume the middle plane."""
+    ndim = one.job.model.ndim
+    shape = regions.spatial_shape(ndim)
+    step = -(-max(shape[-2:]) // _PICTURE)
+    plane = shape[0] // 2 if ndim == 3 else 0
+    bands, ids = [], []
+    for top in range(0, shape[-2], 512 * step):
+        start, stop = [top, 0], [min(shape[-2], top + 512 * step), shape[-1]]
+        if ndim == 3:
+            start, stop = [plane, *start], [plane + 1, *stop]
+        channels = list(one.job.channels)
+        pixels = regions.read(one.job.item, tuple(start), tuple(stop), ndim=ndim)[channels][..., ::step, ::step]
+        bands.append(pixels[:, 0] if ndim == 3 else pixels)
+        window = one.labels(start, stop)[..., ::step, ::step]
+        ids.append(window[0] if ndim == 3 else window)
+    return overlay(np.concatenate(bands, axis=1), np.concatenate(ids, axis=0))
+
+
+def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -> Any:
+    """The objects of an item for other programs, which are traced in memory."""
+    job, ndim = one.job, one.job.model.ndim
+    full = regions.spatial_shape(ndim)
+    needed = math.prod(full) * (12 + 4 * len(job.model.classes) + regions.dtype.itemsize * len(job.channels))
+    if needed > budget.limit - budget.base:
+        kinds = ", ".join(EXPORTED)
+        raise UsageError(
+            f"{regions.source}: objects as {kinds} are traced in memory, about {show_bytes(needed + budget.base)} "
+            f"of {show_bytes(budget.limit)}; raise --memory, or save labels and trace them in parts"
+        )
+    labels = one.labels((0,) * ndim, full).astype(np.int32)
+    maps = []
+    for channel in range(len(job.model.classes)):
+
+        def own(a: Place, e: Place, channel: int = channel) -> Array:
+            return job.read_channel("probabilities", channel, a, e)
+
+        whole = (0,) * ndim
+        maps.append(own(whole, full) if job.shape == full else nearest_window(own, job.shape, full, whole, full))
+    pixels = regions.read_item(job.item, ndim=ndim)[list(job.channels)]
+    image = Image(pixels, "C" + "ZYX"[-ndim:], regions.pixel_size_um, regions.source)
+    found = Prediction(labels, np.stack(maps), job.plan, one.classes)
+    return objects_of(job.model, image, pixels, found, index)

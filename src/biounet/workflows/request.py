@@ -1,0 +1,93 @@
+"""What `predict` is asked for, and what became of each input."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from biounet.errors import UsageError
+from biounet.workflows.export import EXPORTED
+
+SAVED = ("labels", "probabilities", "overlay", *EXPORTED)
+
+Listener = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `predict_files` writes and within which limits.
+
+    ``memory``: bytes that the whole process may take. ``pixel_size_um``: of the inputs, per spatial axis
+    or one for all, in place of what files state. ``shard``: (i, n), compute every n-th tile from the i-th
+    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``region``: see
+    `workflows.region`.
+    """
+
+    out: Path
+    save: tuple[str, ...] = ("labels", "overlay")
+    tile: int | None = None
+    memory: int | None = None
+    channels: tuple[int | str, ...] | None = None
+    tta: str = "none"
+    pixel_size_um: tuple[float, ...] | None = None
+    shard: tuple[int, int] | None = None
+    merge: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.save) - set(SAVED))
+        if unknown or not self.save:
+            raise UsageError(f"--save {','.join(self.save)!r}: choose from {', '.join(SAVED)}, with commas")
+        if self.tile is not None and self.tile < 1:
+            raise UsageError(f"--tile {self.tile}: must be at least 1 pixel")
+        if self.channels is not None and not (self.channels and all(str(one).strip() for one in self.channels)):
+            raise UsageError(
+                f"--channels {list(self.channels)}: write names or positions from 0 with commas, as DAPI,2"
+            )
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]}: write I/N with I from 1 to N, as 2/8")
+        if self.shard is not None and self.merge:
+            raise UsageError("--shard computes and --merge joins what was computed: give one of them")
+
+
+@dataclass
+class Done:
+    """What became of one input. ``seams``: what the check of seams found; ``notes``: what was decided."""
+
+    input: str
+    name: str
+    files: list[str] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    plan: str = ""
+    objects: int | None = None
+    empty: bool = False
+    seconds: float = 0.0
+    error: str = ""
+    seams: dict[str, object] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+_UM = {"": 1.0, "UM": 1.0, "MICRON": 1.0, "NM": 1e-3, "MM": 1e3}
+
+
+def parse_pixel_size(text: str) -> tuple[float, ...]:
+    """Micrometres of a text such as 0.25um, 250nm or 1x0.25x0.25um, per axis (Z)YX or one for all."""
+    found = re.fullmatch(r"\s*([\d.eE+-]+(?:\s*x\s*[\d.eE+-]+)*)\s*([A-Z]*)\s*", text.replace("µ", "u"), re.IGNORECASE)
+    try:
+        unit = _UM[found.group(2).upper()] if found else 0.0
+        values = tuple(float(value) * unit for value in found.group(1).split("x")) if found else ()
+    except (ValueError, KeyError):
+        values = ()
+    if not values or not all(0 < value < math.inf for value in values):
+        raise UsageError(f"--pixel-size {text!r}: write a length such as 0.25um, or one an axis as 1x0.25x0.25um")
+    return values
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(I, N) of the text I/N."""
+    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    if not found:
+        raise UsageError(f"--shard {text!r}: write I/N with I from 1 to N, as 2/8")
+    return int(found.group(1)), int(found.group(2))
