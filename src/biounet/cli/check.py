@@ -46,7 +46,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     found = check_model(path, device=device)
     model = found.model
     network = ", ".join(f"{k} {v}" for k, v in model.network.items())
-    console.result(f"{path}: a biounet model, checksum {model.sha256[:16]} as stated")
+    what = "a biounet model" if model.exported is None else "exported from the biounet model"
+    console.result(f"{path}: {what}, checksum {model.sha256[:16]} as stated")
     console.result(f"task {model.task}; classes {', '.join(model.classes)}; {len(model.channels)} channel(s)")
     console.result(f"network: {network}")
     console.result(
@@ -55,7 +56,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     )
     if found.difference is not None:
         console.result(
-            f"golden sample: differs by {found.difference:.2g} of the largest logit "
+            f"golden sample, computed by {found.engine}: differs by {found.difference:.2g} of the largest logit "
             f"({'within' if found.passed else 'MORE than'} the allowed {TOLERANCE:g})"
         )
     console.finish(
@@ -67,6 +68,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             "network": dict(model.network),
             "golden_difference": found.difference,
             "golden_tolerance": TOLERANCE,
+            "engine": found.engine,
+            "exported": None if model.exported is None else model.exported.suffix,
             "passed": found.passed,
             "training": dict(model.training),
         }
@@ -75,7 +78,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
         raise DataError(f"{path}: holds no golden sample, so nothing proves what it computes; train it again")
     if not found.passed:
         raise DataError(
-            f"{path}: does not compute what it computed when it was made; take another copy or another torch"
+            f"{path}: does not compute what it computed when it was made; take another copy or another {found.engine}"
         )
 
 

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from biounet.errors import BiounetError, UsageError
+from biounet.inference.exported import open_model
 from biounet.inference.memory import peak_bytes
 from biounet.inference.predict import show_bytes
 from biounet.inference.torch_engine import pick_device
-from biounet.model_file import Model, load_model, save_model
+from biounet.model_file import Model, save_model
 from biounet.settings import Settings, read_settings
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm
@@ -111,7 +112,7 @@ def train(
     files.check(existing)
     device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
+    origin = _origin(start_from)
     plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
     files.prepare(existing)
     run = _Run(known, plan, plan.settings, seed, files, listen or (lambda event: None), start)
@@ -139,12 +140,20 @@ def rehearse(
     _check_numbers(steps, budget, seed)
     device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=False)
-    origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
+    origin = _origin(start_from)
     plan = make_plan(known, settings, seed=seed, device=device, start=origin)
     run = _Run(known, plan, plan.settings, seed, RunFiles(None), lambda event: None, start)
     run.begin(device, steps, budget, origin=None)
     expected = run.expect()
     return Planned((*known.statements, *plan.statements, run.said, *expected), run.steps)
+
+
+def _origin(start_from: Model | str | Path | None) -> Model | None:
+    """The model to go on from, which needs its weights."""
+    origin = start_from if isinstance(start_from, Model | None) else open_model(start_from)
+    if origin is not None and origin.exported is not None:
+        raise UsageError(f"--from {origin.exported.file} is an exported form; give the model file it was made from")
+    return origin
 
 
 def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:
