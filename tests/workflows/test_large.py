@@ -84,9 +84,10 @@ def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape,
 def test_several_cell_classes(model, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image_of((60, 70)))
     made = model(classes=3)
-    through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", save=("labels",), tile=20))
-    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", save=("labels",), tile=20))
-    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    for save in (("labels",), ("labels", "probabilities")):
+        through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", save=save, tile=20))
+        by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", save=save, tile=20))
+        assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     classes = tifffile.imread(tmp_path / "parts" / "a_classes.tif")
     assert len(np.unique(classes)) > 1
 

@@ -142,7 +142,6 @@ class Job:
             return []
         region = self.region
         near, reach = self._around()
-        several = self.kept == "weights" or len(self.model.classes) > 2
         line = 3 * instance_settings(self.model.postprocessing).give_back_px
         found = blocks_wanted(
             self.grid,
@@ -150,7 +149,9 @@ class Job:
             self.there,
             lambda start, stop: region.near(self.item, self.shape, start, stop, by=near),
             margin=reach,
-            neighbours=line + reach if several else 0,  # the class of an object is that of all its pixels
+            neighbours=line + reach
+            if len(self.model.classes) > 2
+            else 0,  # the class of an object is that of all its pixels
         )
         return sorted(found)
 
@@ -288,7 +289,7 @@ def model_channels(model: Model, regions: Regions, request: Request) -> tuple[in
 
 
 def _kept(model: Model, request: Request) -> str:
-    if "probabilities" in request.save or set(request.save) - {"labels", "overlay"}:
+    if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
         return "probabilities"
     return "weights" if model.task == "instances" and len(model.classes) > 2 else ""
 

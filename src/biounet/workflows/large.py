@@ -29,7 +29,7 @@ from biounet.inference.predict import Prediction, instance_settings, show_bytes,
 from biounet.labels.blocks import Grid, Place
 from biounet.labels.instances import reach
 from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
-from biounet.labels.kinds import weigh
+from biounet.labels.kinds import weigh, weights
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
 from biounet.workflows.blocks import Job, open_job
@@ -185,7 +185,7 @@ def _found(job: Job, budget: Budget, listen: Listener) -> _Found:
         grid = Grid(job.shape, tuple(min(side, n) for n in job.shape))
         joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES)
         read, count = joined.read, joined.count
-    classes = _object_classes(job, joined) if joined is not None and job.kept == "weights" else None
+    classes = _object_classes(job, joined) if joined is not None and len(job.model.classes) > 2 else None
 
     def labels(start: Place, stop: Place) -> Array:
         if full == job.shape:
@@ -221,8 +221,9 @@ def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
         start, stop = joined.grid.bounds(index)
         ids = joined.read(start, stop).ravel()
         for channel in range(several):
-            weights = job.read_channel("weights", channel, start, stop).ravel()
-            sums[:, channel] += np.bincount(ids, weights=weights, minlength=joined.count + 1)
+            found = job.read_channel(job.kept, channel, start, stop).ravel()
+            numbers = found if job.kept == "weights" else weights(found)
+            sums[:, channel] += np.bincount(ids, weights=numbers, minlength=joined.count + 1)
     return weigh(sums)
 
 
