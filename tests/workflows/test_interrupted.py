@@ -34,7 +34,7 @@ def files(tmp_path, random_model, image_of):
 
 
 def command(files, out, *more):
-    # a limit of memory that only blocks keep
+    # all of the image as its region: small as it is, it goes block by block
     return [*files, "--out", str(out), "--tile", "16", "--region", files[1], *SAVE, *more]
 
 
@@ -93,7 +93,7 @@ def test_killed_three_times_the_same_command_ends_with_the_same_files(files, tmp
 
 
 def test_a_full_disk_gives_one_line_and_loses_nothing(files, tmp_path):
-    """Files of at most so many bytes: tiles can be written, objects of the whole image cannot."""
+    """Files of at most so many bytes: tiles and labels can be written, probabilities of the whole image cannot."""
     pytest.importorskip("resource")
     out = tmp_path / "out"
     running = process(["-c", LIMITED], "12000", "predict", *command(files, out))
@@ -102,12 +102,15 @@ def test_a_full_disk_gives_one_line_and_loses_nothing(files, tmp_path):
     assert running.returncode == 1, err
     assert last.startswith("biounet: ")
     assert "cannot be written (File too large); free space or choose another folder" in last
+    assert "a_probabilities.tif" in last
     assert "Traceback" not in err
-    assert [path.name for path in out.iterdir()] == [".a.blocks"]
+    assert {path.name for path in out.iterdir()} == {".a.blocks", "a_labels.tif"}
+    labels = (out / "a_labels.tif").read_bytes()
     assert not [path for path in out.rglob("*") if ".part." in path.name]
     _, err = finished(process(["-m", "biounet"], "predict", *command(files, out)))
     assert "110 of 110 tiles are there already" in err
     results(out)
+    assert (out / "a_labels.tif").read_bytes() == labels
 
 
 def test_a_disk_that_is_full_half_way(model, tmp_path, by_blocks, image_of, monkeypatch):

@@ -33,7 +33,7 @@ def blocks_wanted(
     margin: int,
     neighbours: int = 0,
 ) -> set[Index]:
-    """Blocks that are not ``there`` and come within ``margin`` pixels of an object that is wanted.
+    """Blocks that are not ``there`` and come within ``margin`` pixels, at least 1, of an object that is wanted.
 
     Wanted are the face-connected pieces of ``cells`` with a pixel in ``wanted(start, stop)`` (bool windows of
     ``grid.shape``), wherever they go on, and those within ``neighbours`` pixels of them. To be asked again

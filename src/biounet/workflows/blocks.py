@@ -142,16 +142,15 @@ class Job:
             return []
         region = self.region
         near, reach = self._around()
-        line = 3 * instance_settings(self.model.postprocessing).give_back_px
+        # the class of an object is that of all its pixels, also of those outside: its neighbours decide where it ends
+        beside = near + reach if len(self.model.classes) > 2 else 0
         found = blocks_wanted(
             self.grid,
             lambda index: (self.store.get(key_of(_TILES, index))["ids"] & CELL) > 0,
             self.there,
             lambda start, stop: region.near(self.item, self.shape, start, stop, by=near),
             margin=reach,
-            neighbours=line + reach
-            if len(self.model.classes) > 2
-            else 0,  # the class of an object is that of all its pixels
+            neighbours=beside,
         )
         return sorted(found)
 
