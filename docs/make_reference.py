@@ -20,7 +20,7 @@ from biounet.errors import BiounetError
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
 PUBLIC = {
-    "The commands as functions": ("train", "load", "predict", "evaluate", "check"),
+    "The commands as functions": ("train", "load", "predict", "evaluate", "check", "export"),
     "Network and geometry": ("UNet", "unet_geometry", "Geometry", "AxisGeometry", "verify_geometry"),
     "Tiles": ("predict_tiled",),
     "Samples and loss": (
@@ -53,6 +53,8 @@ RETURNED = (
     "workflows.predict.Done",
     "checks.model.ModelCheck",
     "checks.data.DataCheck",
+    "workflows.export_model.Exporting",
+    "inference.proof.Proof",
     "evaluation.rand.Parts",
 )
 _HAND = "<!-- Written by docs/make_reference.py: change the docstrings, then run `make docs`. -->"

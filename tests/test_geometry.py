@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from biounet.errors import UsageError
 from biounet.geometry import (
     AxisGeometry,
+    frame_of,
     mirror_indices,
     mirrored,
     pointwise_geometry,
@@ -119,3 +120,28 @@ def test_mirrored_window_equals_padding_then_cutting(y, height, x, width):
     padded = np.pad(image, ((0, 0), (60, 60), (60, 60)), mode="reflect")
     window = mirrored(image, (y, x), (y + height, x + width))
     assert np.array_equal(window, padded[:, 60 + y : 60 + y + height, 60 + x : 60 + x + width])
+
+
+def test_the_frame_of_the_papers_network():
+    """Four pixels are cut before, so that tiles without their halos of 96 begin at multiples of 16."""
+    frame = frame_of(unet_geometry(4).axes[0])
+    assert (frame.cut, frame.pad, frame.halo, frame.smallest, frame.period) == ((4, 0), (96, 92), 96, 208, 16)
+
+
+@given(st.data())
+def test_tiles_of_a_framed_network_lie_on_its_grid(data):
+    period = data.draw(st.integers(1, 32))
+    margin = (data.draw(st.integers(0, 100)), data.draw(st.integers(0, 100)))
+    smallest = sum(margin) + data.draw(st.integers(1, 2 * period))
+    axis = AxisGeometry(margin, period, smallest, margin)
+    frame = frame_of(axis)
+    for size in (frame.smallest, frame.smallest + 3 * frame.period):
+        inner = size - sum(frame.cut)
+        assert axis.is_admissible(inner)
+        assert axis.output_size(inner) + sum(frame.pad) == size  # as many out as in
+        assert frame.halo >= max(frame.pad)  # nothing that was made up is kept
+        kept = size - 2 * frame.halo
+        assert kept > 0
+        assert kept % period == 0  # the next tile begins at a multiple of the period
+        # the network begins where biounet's own first tile begins, up to multiples of the period
+        assert (frame.cut[0] - frame.halo + margin[0]) % period == 0

@@ -43,6 +43,7 @@ ALLOWED = {
 
 NO_TORCH = ["geometry", "settings", "errors", "model_file", "api", "checks.data"]
 NO_TORCH += ["inference.tiling", "inference.predict", "inference.engines", "workflows.predict"]
+NO_TORCH += ["inference.exported", "inference.export", "checks.model", "workflows.export_model"]
 NO_TORCH_ROOMS = ["images", "labels", "evaluation", "samples", "exchange", "cli"]
 
 
@@ -139,7 +140,7 @@ def test_every_public_name_is_there():
     assert dir(biounet) == biounet.__all__
     for name in biounet.__all__:
         assert getattr(biounet, name) is not None
-    for name in ("train", "load", "predict", "evaluate", "check", "UNet", "border_weights", "elastic_deformation"):
+    for name in ("train", "load", "predict", "evaluate", "check", "export", "UNet", "border_weights"):
         assert callable(getattr(biounet, name))
     with pytest.raises(AttributeError, match="module 'biounet' has no attribute 'trian'"):
         biounet.trian  # noqa: B018

@@ -14,6 +14,7 @@ _PUBLIC = {
     "predict": "api",
     "evaluate": "api",
     "check": "api",
+    "export": "api",
     "UNet": "networks.unet",
     "Geometry": "geometry",
     "AxisGeometry": "geometry",

@@ -1,4 +1,4 @@
-"""The commands as functions: `load`, `predict`, `evaluate`, `check` (`train` is `training.train.train`)."""
+"""The commands as functions: `load`, `predict`, `evaluate`, `check`, `export` (`train` is `training.train.train`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
-from biounet.model_file import Model, load_model
+from biounet.model_file import Model
 
 Paths = str | Path | Sequence[str | Path]
 
 
 def load(path: str | Path) -> Model:
-    """A model from its file, checksum verified. Raises `DataError` or `ModelFileError`."""
-    return load_model(path)
+    """A model from its file, checksum verified, or from an exported form of it (``model.onnx``, ``model.xml``,
+    ``model.pt2``, ``NAME.bioimageio.zip``). Raises `DataError` or `ModelFileError`."""
+    from biounet.inference.exported import open_model
+
+    return open_model(path)
 
 
 def predict(
@@ -46,7 +49,7 @@ def predict(
     from biounet.inference.predict import plan_for, predict_array, with_channels
 
     if not isinstance(model, Model):
-        model = load_model(model)
+        model = load(model)
     choice = choose_engine(model, engine=engine, device=device, precision=precision, factory=network)
     if isinstance(image, np.ndarray):
         if out is not None:
@@ -90,7 +93,7 @@ def evaluate(
 
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:
-    """A `checks.model.ModelCheck` of a model file, or a `checks.data.DataCheck` of a data folder."""
+    """A `checks.model.ModelCheck` of a model file or an exported form, or a `checks.data.DataCheck` of a folder."""
     from biounet.images.layouts import is_data_file
 
     if Path(path).is_dir() or is_data_file(path):
@@ -100,3 +103,24 @@ def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] 
     from biounet.checks.model import check_model
 
     return check_model(path, device=device, factory=network)
+
+
+def export(
+    model: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    authors: Sequence[str] = (),
+    license: str | None = None,
+    network: Callable[..., Any] | None = None,
+) -> Any:
+    """Write a model file for other programs into the folder ``out``; a `workflows.export_model.Exporting`.
+
+    ``to``: "onnx", "openvino", "torch" or "bioimageio". Each network is run before its file gets its name
+    and must be within 1e-4 of the largest |logit| of torch. ``authors`` (names) and ``license`` (SPDX)
+    stand in a BioImage.IO package; ``network``: the factory of a foreign network.
+    """
+    from biounet.workflows.export_model import export_model
+
+    return export_model(model, to, out, overwrite=overwrite, authors=authors, licence=license, factory=network)

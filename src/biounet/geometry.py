@@ -136,6 +136,37 @@ def unet_geometry(
     return Geometry(tuple(_coarser(axis, factor) for axis, factor in zip(axes, factors, strict=True)))
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How a network is framed on one axis so that it gives back as many pixels as it takes.
+
+    ``cut``: input pixels thrown away before and after; ``pad``: output pixels put back, which stand for
+    nothing. Whoever tiles with such a network throws away ``halo`` pixels on either side of each output.
+    Input sizes are ``smallest + k * period``, and what is left without the halos is a multiple of the
+    period: so tiles laid side by side are exact, and those whose first lies at the image's origin compute
+    what `inference.tiling` computes.
+    """
+
+    cut: Pair
+    pad: Pair
+    halo: int
+    smallest: int
+    period: int
+
+
+def frame_of(axis: AxisGeometry) -> Frame:
+    """The frame with the smallest halo for an axis; U-Net of depth 4: halo 96, sizes 208 + k * 16."""
+    margin, period = axis.margin, axis.period
+    for before in range(max(0, margin[1] - margin[0]), margin[1] + 2 * period):
+        halo = margin[0] + before
+        after = (2 * halo - before - axis.smallest) % period
+        if margin[1] + after <= halo:
+            break
+    least = max(2 * halo + 1, axis.smallest + before + after)
+    smallest = -(-(least - 2 * halo) // period) * period + 2 * halo
+    return Frame((before, after), (margin[0] + before, margin[1] + after), halo, smallest, period)
+
+
 def check_stem(stem: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """The factor of the stem per axis, or `UsageError`."""
     factors = (stem,) * ndim if isinstance(stem, int) else tuple(stem)

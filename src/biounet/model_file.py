@@ -4,6 +4,9 @@ A safetensors file with the weights (``network.*``), a golden input with its out
 and one metadata entry, ``biounet``, a JSON object. Its ``sha256`` is over all tensors and the other
 metadata, and is checked at every load. No pickle, no dates, durations, paths or host names; nothing
 is imported because a file asks for it. Imports no torch.
+
+A *passport* is the same container without the weights. An exported network carries one, so that it can
+be used like a model file (`inference.exported`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,20 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Exported:
+    """The network of a model that was opened from an exported form; it stands in for the weights.
+
+    ``suffix``: ".onnx", ".xml" (OpenVINO) or ".pt2" (torch.export). ``source``: the file, or ONNX as bytes.
+    ``file``: what was opened. ``framed``: whether the network is in a frame (`geometry.Frame`).
+    """
+
+    suffix: str
+    source: Path | bytes
+    file: Path
+    framed: bool = False
+
+
+@dataclass(frozen=True)
 class Model:
     """A trained network with all that belongs to it.
 
@@ -43,7 +60,9 @@ class Model:
     ``channels``: names. ``pixel_size_um``: per spatial axis, or None. ``postprocessing``: settings
     that turn probabilities into objects. ``training``: settings, seed, steps, scores, rules and the
     hashes of the data. ``golden``: a small input (1, C, *in) and its logits (1, K, *out), float32.
-    ``calibration``: normalised crops (C, *spatial) of training images, float16, for int8.
+    ``calibration``: normalised crops (C, *spatial) of training images, float16, for int8. ``exported``: of
+    a model from an exported form, whose ``weights`` are empty and whose ``sha256`` is that of the model
+    file it was made from.
     """
 
     network: Mapping[str, Any]
@@ -60,6 +79,7 @@ class Model:
     golden: tuple[Array, Array] | None = None
     calibration: tuple[Array, ...] = ()
     sha256: str = ""
+    exported: Exported | None = None
 
     @property
     def ndim(self) -> int:
@@ -74,14 +94,8 @@ class Model:
 def save_model(path: str | Path, model: Model) -> str:
     """Write a model file, whole or not at all, and return its SHA-256."""
     tensors = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
-    if model.golden is not None:
-        given, output = (np.asarray(value, order="C") for value in model.golden)
-        tensors |= {_GOLDEN + "input": given, _GOLDEN + "output": output}
-    crops = enumerate(model.calibration)
-    tensors |= {f"{_CALIBRATION}{index}": np.asarray(crop, order="C") for index, crop in crops}
     metadata = _metadata(model)
-    metadata["sha256"] = _digest(tensors, metadata)
-    data = save_tensors(tensors, {_KEY: _canonical(metadata)})
+    data = _sealed(tensors | _samples(model), metadata)
     with whole_file(Path(path)) as temporary:
         temporary.write_bytes(data)
     return str(metadata["sha256"])
@@ -94,17 +108,56 @@ def load_model(path: str | Path) -> Model:
     format, and `DataError` when there is none.
     """
     path = Path(path)
-    metadata, tensors = _read(path)
+    metadata, tensors, stated = _unsealed(_read(path), path)
+    return _model(metadata, tensors, stated, path)
+
+
+def make_passport(model: Model, network_sha256: str) -> bytes:
+    """All of a model but its weights, for an exported network of this SHA-256 to carry."""
+    exported = {"model_sha256": model.sha256, "network_sha256": network_sha256}
+    return _sealed(_samples(model), _metadata(model) | {"exported": exported})
+
+
+def read_passport(data: bytes, path: Path) -> tuple[Model, str]:
+    """The model of a passport, without weights, and the SHA-256 that its network must have.
+
+    ``path``: the exported file, for messages. Raises `ModelFileError` for a damaged or newer passport.
+    """
+    metadata, tensors, _ = _unsealed(data, path)
+    try:
+        exported = metadata["exported"]
+        sha256, network = str(exported["model_sha256"]), str(exported["network_sha256"])
+    except (LookupError, TypeError) as error:
+        raise ModelFileError(f"{path}: not a complete export ({error!r}); export it again") from error
+    return _model(metadata, tensors, sha256, path), network
+
+
+def _samples(model: Model) -> dict[str, Array]:
+    """The golden sample and the crops, by the names of their tensors."""
+    tensors = {f"{_CALIBRATION}{index}": np.asarray(crop, order="C") for index, crop in enumerate(model.calibration)}
+    if model.golden is not None:
+        given, output = (np.asarray(value, order="C") for value in model.golden)
+        tensors |= {_GOLDEN + "input": given, _GOLDEN + "output": output}
+    return tensors
+
+
+def _sealed(tensors: dict[str, Array], metadata: dict[str, Any]) -> bytes:
+    """The container as bytes; the checksum is added to the metadata."""
+    metadata["sha256"] = _digest(tensors, metadata)
+    data: bytes = save_tensors(tensors, {_KEY: _canonical(metadata)})
+    return data
+
+
+def _unsealed(data: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Array], str]:
+    """Metadata without its checksum, tensors, and the checksum, which was found to fit."""
+    metadata, tensors = _parse(data, path)
     stated = metadata.pop("sha256", None)
     if stated != _digest(tensors, metadata):
         raise ModelFileError(
             f"{path}: the content does not match its checksum; the file was changed or damaged: "
             "take another copy or train again"
         )
-    try:
-        return _model(metadata, tensors, str(stated))
-    except (LookupError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
+    return metadata, tensors, str(stated)
 
 
 def _metadata(model: Model) -> dict[str, Any]:
@@ -123,7 +176,14 @@ def _metadata(model: Model) -> dict[str, Any]:
     }
 
 
-def _model(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: str) -> Model:
+def _model(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: str, path: Path) -> Model:
+    try:
+        return _assembled(metadata, tensors, sha256)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ModelFileError(f"{path}: not a complete biounet model ({error!r}); train it again") from error
+
+
+def _assembled(metadata: Mapping[str, Any], tensors: Mapping[str, Array], sha256: str) -> Model:
     golden = tuple(tensors[_GOLDEN + name] for name in ("input", "output") if _GOLDEN + name in tensors)
     size = metadata["pixel_size_um"]
     return Model(
@@ -160,13 +220,16 @@ def _axis(values: Mapping[str, Any]) -> AxisGeometry:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such model file; check the name, or train one") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a model file") from error
+
+
+def _parse(data: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     try:
         tensors = load_tensors(data)
         length = int.from_bytes(data[:8], "little")

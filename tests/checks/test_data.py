@@ -65,11 +65,9 @@ def test_what_training_would_refuse(tmp_path):
     with pytest.raises(DataError, match="there is no such folder"):
         check_data(tmp_path / "gone")
     write(tmp_path, "a", mask_of())
-    with pytest.raises(DataError, match="masks are empty"):
-        check_data(tmp_path)
+    assert "masks are empty" in str(check_data(tmp_path).refusal())
     write(tmp_path, "a", mask_of((1, 1)), image=np.zeros((31, 40), np.uint8))
-    with pytest.raises(DataError, match="a.tif is 31 x 40 pixels, mask a.tif 32 x 40"):
-        check_data(tmp_path)
+    assert "a.tif is 31 x 40 pixels, mask a.tif 32 x 40" in str(check_data(tmp_path).refusal())
     write(tmp_path, "a", mask_of((1, 1)))
     with pytest.raises(UsageError, match="choose instances or classes"):
         check_data(tmp_path, task="objects")

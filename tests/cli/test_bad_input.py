@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def read(request, biounet, tmp_path):
         done = biounet(request.param, folder, *out.get(request.param, []))
         assert not (tmp_path / "m.safetensors").exists()
         assert not (tmp_path / "s.png").exists()
-        return done
+        return replace(done, out="") if request.param == "check" else done  # findings are its result
 
     return run
 

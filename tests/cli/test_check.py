@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,48 @@ def test_what_was_inferred_can_be_overridden(biounet, data):
     assert found["classes"] == list(range(15))
     named = biounet("check", data, "--images", data / "images", "--masks", data / "masks", "--json").json
     assert named["layout"] == "--images and --masks"
+
+
+def test_findings_end_with_exit_code_3_when_they_are_errors(biounet, make_data, tmp_path):
+    pairs = {f"bild {k}": image_and_squares(k) for k in range(4)}
+    image, mask = pairs["bild 1"]
+    folder = make_data("verdreht", **pairs | {"bild 1": (image, np.ascontiguousarray(mask[::-1]))})
+    done = biounet("check", folder)
+    assert done.code == 3
+    assert "bild 1.tif: the image explains" in done.complaint
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.out.splitlines() if "bild 1.tif" in line]
+    assert rows[0][1:4] == ["error", "turned", "bild 1.tif"]
+    assert "What to do: undo it in the mask" in done.out
+    page = tmp_path / "faults.html"
+    found = biounet("check", folder, "--json", "--report", page).json
+    assert {tuple(finding) for finding in found["findings"]} == {
+        ("kind", "severity", "file", "evidence", "why", "remedy")
+    }
+    assert (found["findings"][0]["kind"], found["findings"][0]["severity"]) == ("turned", "error")
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 5_000_000
+    assert text.count("data:image/png") >= 2
+    assert "mirrored along Y" in text
+    assert not re.findall(r'(?:src|href)="https?:', text)
+
+
+def test_warnings_and_hints_end_with_exit_code_0(biounet, make_data):
+    pairs = {f"bild {k}": image_and_squares(k) for k in range(4)}
+    image, mask = pairs["bild 1"]
+    done = biounet("check", make_data("leer", **pairs | {"bild 1": (image, 0 * mask)}))
+    assert (done.code, done.err) == (0, "")
+    assert "warning" in done.out
+    assert "empty masks" in done.out
+    assert "nothing to complain of" in biounet("check", make_data("gut", **pairs)).out
+
+
+def image_and_squares(seed):
+    """Cells at places of their own in each image."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((96, 96), np.uint16)
+    for index, (row, column) in enumerate(rng.permutation(36)[:14, None] // [6, 1] % 6, start=1):
+        mask[3 + 15 * row : 14 + 15 * row, 3 + 15 * column : 14 + 15 * column] = index
+    return (60 + 120 * (mask > 0) + rng.normal(0, 10, mask.shape)).clip(0, 250).astype(np.uint8), mask
 
 
 def test_a_model(biounet, model):

@@ -217,3 +217,21 @@ def test_images_and_masks_as_ome_zarr(train_tiny, data, tmp_path):
         assert train_tiny(folder, tmp_path / f"{name}.safetensors", "--seed", "3").code == 0
     models = [load_model(tmp_path / f"{name}.safetensors") for name in ("zarr", "tiff")]
     assert all(np.array_equal(models[0].weights[name], value) for name, value in models[1].weights.items())
+
+
+SMALL = ("--set", "network.width=2", "--set", "network.depth=1", "--set", "training.tile=16", "--device", "cpu")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(biounet, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    done = biounet("train", data, "--out", out, "--steps", 3, *SMALL, "--dry-run", "--json")
+    assert done.code == 0
+    assert done.json["steps"] == 3
+    said = done.json["statements"]
+    assert any(line.startswith("expected: 0.0 min for 3 steps of ") for line in said)
+    assert any(line.startswith("memory: about ") and "disk: a model of about" in line for line in said)
+    assert "network.stem = 1" in done.err
+    assert not list(tmp_path.iterdir())
+    done = biounet("train", data, "--out", out, "--budget", "2s", *SMALL, "--dry-run")
+    assert "a budget of 2 s buys " in done.err
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from biounet.cli import check, compare, demo, evaluate, predict, show, train
+from biounet.cli import check, compare, demo, evaluate, export, predict, show, train
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
@@ -16,6 +16,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
     "show": show.show,
+    "export": export.export,
 }
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from biounet.cli import options
 from biounet.cli.console import Console
 from biounet.errors import DataError
+
+if TYPE_CHECKING:
+    from biounet.checks.data import DataCheck
+
+_MOST_TOLD = 3  # findings of one kind in the table
 
 
 def check(
@@ -19,18 +25,19 @@ def check(
     task: options.Task = None,
     ndim: options.Ndim = None,
     device: options.Device = "cpu",
+    report: Annotated[Path | None, typer.Option(help="Write the findings with pictures to this HTML file.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Describe a data folder, or prove that a model still computes the same."""
+    """Say what is in a data folder and what is wrong with it, or prove that a model still computes the same."""
     from biounet.images.layouts import is_data_file
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     if path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
-        _check_data(path, images, masks, task, ndim, console)
+        _check_data(path, images, masks, task, ndim, console, report=report)
 
 
 def _check_model(path: Path, device: str, console: Console) -> None:
@@ -39,7 +46,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     found = check_model(path, device=device)
     model = found.model
     network = ", ".join(f"{k} {v}" for k, v in model.network.items())
-    console.result(f"{path}: a biounet model, checksum {model.sha256[:16]} as stated")
+    what = "a biounet model" if model.exported is None else "exported from the biounet model"
+    console.result(f"{path}: {what}, checksum {model.sha256[:16]} as stated")
     console.result(f"task {model.task}; classes {', '.join(model.classes)}; {len(model.channels)} channel(s)")
     console.result(f"network: {network}")
     console.result(
@@ -48,7 +56,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     )
     if found.difference is not None:
         console.result(
-            f"golden sample: differs by {found.difference:.2g} of the largest logit "
+            f"golden sample, computed by {found.engine}: differs by {found.difference:.2g} of the largest logit "
             f"({'within' if found.passed else 'MORE than'} the allowed {TOLERANCE:g})"
         )
     console.finish(
@@ -60,6 +68,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             "network": dict(model.network),
             "golden_difference": found.difference,
             "golden_tolerance": TOLERANCE,
+            "engine": found.engine,
+            "exported": None if model.exported is None else model.exported.suffix,
             "passed": found.passed,
             "training": dict(model.training),
         }
@@ -68,12 +78,19 @@ def _check_model(path: Path, device: str, console: Console) -> None:
         raise DataError(f"{path}: holds no golden sample, so nothing proves what it computes; train it again")
     if not found.passed:
         raise DataError(
-            f"{path}: does not compute what it computed when it was made; take another copy or another torch"
+            f"{path}: does not compute what it computed when it was made; take another copy or another {found.engine}"
         )
 
 
 def _check_data(
-    path: Path, images: Path | None, masks: Path | None, task: str | None, ndim: int | None, console: Console
+    path: Path,
+    images: Path | None,
+    masks: Path | None,
+    task: str | None,
+    ndim: int | None,
+    console: Console,
+    *,
+    report: Path | None,
 ) -> None:
     from biounet.checks.data import check_data
 
@@ -92,17 +109,27 @@ def _check_data(
         for e, n in zip(found.examples, found.objects, strict=True)
     ]
     header = ["image", "size", "channels", "type", "objects", "annotated"]
-    console.table(f"{len(rows)} annotated images", header, rows)
+    if rows:
+        console.table(f"{len(rows)} annotated images", header, rows)
+    _tell_findings(found, console)
+    if report is not None:
+        from biounet.checks.page import write_check_page
+
+        write_check_page(report, found)
+        console.note(f"findings with pictures: {report}")
+    meaning = found.meaning
     console.finish(
         {
             "data": str(path),
             "layout": found.dataset.layout,
             "ndim": found.dataset.ndim,
             "channels": found.dataset.channels,
-            "task": found.meaning.task,
-            "classes": list(found.meaning.values),
-            "cell_classes": list(found.meaning.cell_classes),
+            "task": meaning.task if meaning else None,
+            "classes": list(meaning.values) if meaning else [],
+            "cell_classes": list(meaning.cell_classes) if meaning else [],
             "reasons": list(found.reasons),
+            "sampled": found.sampled,
+            "findings": [finding.to_dict() for finding in found.findings],
             "images": [
                 {
                     "name": e.name,
@@ -115,3 +142,25 @@ def _check_data(
             ],
         }
     )
+    if refusal := found.refusal():
+        raise refusal
+
+
+def _tell_findings(found: DataCheck, console: Console) -> None:
+    """The findings as a table, the worst first, of each kind the first few; then what to do about each kind."""
+    if not found.findings:
+        console.result("nothing to complain of")
+        return
+    rows: list[list[str]] = []
+    remedies: dict[str, str] = {}
+    for (severity, kind), group in groupby(found.findings, key=lambda f: (f.severity, f.kind)):
+        listed = list(group)
+        name = kind.replace("_", " ")
+        rows += [[severity, name, finding.file, finding.evidence] for finding in listed[:_MOST_TOLD]]
+        if len(listed) > _MOST_TOLD:
+            rows.append([severity, name, f"and {len(listed) - _MOST_TOLD} more", "(--json lists all)"])
+        remedies.setdefault(name, f"{name}: {listed[0].why}. What to do: {listed[0].remedy}")
+    count = len(found.findings)
+    console.table(f"{count} finding{'s' * (count > 1)}", ["severity", "finding", "file", "evidence"], rows, words=True)
+    for line in remedies.values():
+        console.result(line)

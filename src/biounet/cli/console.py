@@ -41,13 +41,13 @@ class Console:
         """A line that matters even when quiet."""
         self._err.print(f"warning: {text}", style="yellow")
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of results for people; the JSON carries them for programs."""
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+        """A table of results for people; the JSON carries them for programs. ``words``: no column is of numbers."""
         if self.as_json:
             return
         table = Table(title=title, title_justify="left")
         for index, name in enumerate(header):
-            table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+            table.add_column(name, justify="left" if words or index == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         self._out.print(table)

@@ -49,8 +49,8 @@ def predict(
     """Write NAME_labels.tif for every image, an overlay to look at, and run.json."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
+    from biounet.inference.exported import open_model
     from biounet.inference.predict import parse_bytes
-    from biounet.model_file import load_model
     from biounet.workflows.predict import find_inputs, predict_files, refuse_failed
     from biounet.workflows.request import Request, parse_pixel_size, parse_shard
 
@@ -70,7 +70,7 @@ def predict(
         overwrite=overwrite,
     )
     paths = find_inputs(inputs, wells=wells)
-    loaded = load_model(model)
+    loaded = open_model(model)
     choice = _engine(loaded, request, engine, device, precision, calibrate, least_agreement)
     for note in _said(choice):
         console.note(note)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from biounet.cli import options
 from biounet.cli.console import Bar, Console
 from biounet.errors import UsageError
+
+if TYPE_CHECKING:
+    from biounet.images.layouts import Dataset
+    from biounet.settings import Settings
 
 
 def train(
@@ -27,6 +31,9 @@ def train(
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with its time, memory and disk; train nothing.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, samples and dropout.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished model.")] = False,
@@ -64,27 +71,41 @@ def train(
         "data.validation": validation,
     }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=given)
-    known = settings.data
-    dataset = find_dataset(data, images=images, masks=masks, ndim=known.ndim, colours=known.colours, skip_bad=skip_bad)
-    _run(
-        console,
-        dataset,
-        out,
-        settings=settings,
-        steps=steps,
-        budget=None if budget is None else parse_duration(budget),
-        seed=seed,
-        start_from=from_,
-        existing="resume" if resume else "overwrite" if overwrite else "refuse",
-        device=device,
-        skip_bad=skip_bad,
-    )
+    of = settings.data
+    dataset = find_dataset(data, images=images, masks=masks, ndim=of.ndim, colours=of.colours, skip_bad=skip_bad)
+    seconds = None if budget is None else parse_duration(budget)
+    if dry_run:
+        _rehearse(console, dataset, settings, steps, seconds, seed, from_, device)
+        return
+    existing = "resume" if resume else "overwrite" if overwrite else "refuse"
+    known = {"seed": seed, "start_from": from_, "device": device, "skip_bad": skip_bad}
+    _run(console, dataset, out, settings=settings, steps=steps, budget=seconds, existing=existing, **known)
 
 
 def _refuse_both(**options: object) -> None:
     """Raise `UsageError` where two options that exclude each other are both given."""
     if all(value is not None for value in options.values()):
         raise UsageError(f"{' and '.join(f'--{name}' for name in options)} exclude each other; give one")
+
+
+def _rehearse(
+    console: Console,
+    dataset: Dataset,
+    settings: Settings,
+    steps: int | None,
+    budget: float | None,
+    seed: int,
+    start_from: Path | None,
+    device: str,
+) -> None:
+    from biounet.training.train import rehearse
+
+    planned = rehearse(
+        dataset, settings=settings, steps=steps, budget=budget, seed=seed, start_from=start_from, device=device
+    )
+    for line in planned.statements:
+        console.note(line)
+    console.finish({"steps": planned.steps, "statements": list(planned.statements)})
 
 
 def _run(console: Console, *arguments: Any, **options: Any) -> None:
@@ -115,6 +136,9 @@ class TrainingListener:
     def _planned(self, event: Any) -> None:
         for line in event.statements:
             self.console.note(line)
+
+    def _noted(self, event: Any) -> None:
+        self.console.note(event.text)
 
     def _stepdone(self, event: Any) -> None:
         self._loss = event.loss if event.step == 1 else 0.95 * self._loss + 0.05 * event.loss

@@ -64,7 +64,7 @@ def read_kinds(path: Path) -> dict[int, str]:
         if not {"id", "class"} <= set(rows.fieldnames or ()):
             raise KeyError("id", "class")
         return {int(row["id"]): row["class"].strip() for row in rows if row["class"] and row["class"].strip()}
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise DataError(f"{path}: not a list of classes ({error!r}); its columns must be id and class") from error
 
 

@@ -65,7 +65,7 @@ def _frames(sequence: Path, gold: Path, frames: dict[str, Path], prefix: str) ->
         page = None if plane is None else int(plane)
         name = f"{prefix}t{frame}" + ("" if page is None else f"[{plane}]")
         if f"t{frame}" not in frames:
-            yield Problem(name, f"gold mask {file.name} has no image t{frame} in {sequence.name}/")
+            yield Problem(name, f"gold mask {file.name} has no image t{frame} in {sequence.name}/", "unpaired")
             continue
         yield Item(
             name,

@@ -45,7 +45,7 @@ def read_coco(path: Path) -> list[CocoImage]:
             CocoImage(str(entry["id"]), str(entry["file_name"]), tuple(objects[entry["id"]]))
             for entry in content["images"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OSError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError) as error:
         text = " ".join(str(error).split())[:80]
         raise DataError(f"{path}: not COCO annotations ({type(error).__name__}: {text}); export them again") from error
 

@@ -34,7 +34,7 @@ def read_colours(path: Path) -> tuple[Colour, ...]:
     try:
         rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
         return parse_colours([f"{row[0].strip()}={row[1].strip()}" for row in rows])
-    except (OSError, UnicodeDecodeError, IndexError, UsageError) as error:
+    except (OSError, UnicodeDecodeError, IndexError, UsageError, csv.Error) as error:
         raise DataError(f"{path}: not a list of colours ({error}); write a line RRGGBB,name for each") from error
 
 

@@ -78,10 +78,14 @@ class Colour:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one image, by name, cannot be used."""
+    """Why one image, by name, cannot be used.
+
+    ``kind``: "unpaired", "shapes" (image and annotation differ), "channels", or "unreadable" for all else.
+    """
 
     name: str
     message: str
+    kind: str = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class Dataset:
 def refuse(root: Path, problems: tuple[Problem, ...] | list[Problem], total: int) -> DataError:
     """One error of one line that lists every problem."""
     listed = "; ".join(f"{problem.name}: {problem.message}" for problem in problems)
+    listed = " ".join(listed.splitlines())  # a name may hold a line break
     return DataError(
         f"{root}: {len(problems)} of {total} images cannot be used ({listed}); "
         "mend or remove them, or go on without them with --skip-bad"

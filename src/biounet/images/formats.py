@@ -73,10 +73,10 @@ def read_header(path: str | Path, *, fits: bool = True) -> Header:
         folder = known_suffix(path) == ".zarr"
         if path.is_dir() and not folder:
             raise DataError(f"{path}: is a folder, an image file is needed; name a file in it")
+        if path.stat().st_size == 0 and not path.is_dir():
+            raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
         if path.is_file() and folder:
             raise DataError(f"{path}: is a file, OME-Zarr is a folder; unpack it")
-        if path.stat().st_size == 0 and not folder:
-            raise DataError(f"{path}: is empty (0 bytes); copy or export it again")
         header = reader(path)
         _check_declared(path, header)
         if fits:

@@ -27,7 +27,7 @@ def geojson_outlines(path: Path) -> list[Outline]:
     data = _decompressed(path) if path.suffix.lower() == ".gz" else path.read_bytes()
     try:
         return list(_outlines(_features(json.loads(data))))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         text = " ".join(str(error).split())[:80]
         raise DataError(
             f"{path}: not GeoJSON as QuPath writes it ({type(error).__name__}: {text}); export it again as a "

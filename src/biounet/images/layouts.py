@@ -31,6 +31,7 @@ __all__ = [
     "is_data_file",
     "label_stem",
     "load",
+    "survey",
 ]
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -60,6 +61,24 @@ def find_dataset(
     Raises `DataError` where there is no such folder, nothing to pair, or, without ``skip_bad``, any
     image that cannot be used, all of them listed; `UsageError` for options that do not fit together.
     """
+    dataset = survey(path, images=images, masks=masks, ndim=ndim, colours=colours)
+    if dataset.problems and (not skip_bad or not dataset.items):
+        # everything that is wrong at once: also what only the pixels show
+        problems = (*dataset.problems, *read_all(dataset)[1])
+        raise refuse(dataset.root, problems, len(dataset.items) + len(dataset.problems))
+    return dataset
+
+
+def survey(
+    path: str | Path | None,
+    *,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    ndim: int | None = None,
+    colours: Sequence[str] | None = None,
+) -> Dataset:
+    """The same as `find_dataset`, but what cannot be used stands in ``problems`` and is no error, even where
+    nothing else is left."""
     root, layout, found = _recognised(path, images, masks)
     if not found.items and not found.problems:
         raise DataError(f"{root}: no image has an annotation in this layout ({layout}); annotate some")
@@ -68,7 +87,7 @@ def find_dataset(
         names = {colour.name for colour in meant} - {IGNORED}
         found = replace(found, task="classes", values=tuple(range(len(names))))
     resolved = resolve(found, root, ndim=ndim)
-    dataset = Dataset(
+    return Dataset(
         root,
         resolved.items,
         layout,
@@ -81,11 +100,6 @@ def find_dataset(
         values=found.values,
         colours=meant,
     )
-    if resolved.problems and (not skip_bad or not resolved.items):
-        # everything that is wrong at once: also what only the pixels show
-        problems = (*resolved.problems, *read_all(dataset)[1])
-        raise refuse(root, problems, len(resolved.items) + len(resolved.problems))
-    return dataset
 
 
 def _recognised(

@@ -33,10 +33,10 @@ def csv_of_pairs(path: Path) -> Found:
     for row in rows[1:] if names else rows:
         cells = {name: row[at].strip() for name, at in (names or {"image": 0, "labels": 1}).items() if at < len(row)}
         files = {name: path.parent / cell for name, cell in cells.items() if cell}
-        missing = [str(file) for file in files.values() if not file.exists()]
+        missing = [str(file) for file in files.values() if not _is_there(file)]
         if missing or not {"image", "labels"} <= set(files):
             fault = f"{missing[0]} is not there" if missing else "a line needs an image and an annotation"
-            problems.append(Problem(",".join(row[:2]), fault))
+            problems.append(Problem(",".join(row[:2]), fault, "unpaired"))
             continue
         extras = Extras(**{name: Source(files[name]) for name in ("ignore", "region", "classes") if name in files})
         items.append(Item(stem_name(files["image"]), (Source(files["image"]),), Source(files["labels"]), extras))
@@ -76,12 +76,22 @@ def coco_file(path: Path) -> Found:
     items, problems = [], []
     places = [path.parent, path.parent / "images", path.parent.parent, path.parent.parent / "images"]
     for entry in read_coco(path):
-        image = next((place / entry.file_name for place in places if (place / entry.file_name).is_file()), None)
+        image = next(
+            (place / entry.file_name for place in places if _is_there(place / entry.file_name, file=True)), None
+        )
         if image is None:
-            problems.append(Problem(entry.file_name, f"is listed in {path.name} and not there"))
+            problems.append(Problem(entry.file_name, f"is listed in {path.name} and not there", "unpaired"))
             continue
         items.append(Item(stem_name(image), (Source(image),), Source(path, entry=entry.entry)))
     return Found(tuple(items), (f"{len(items)} images annotated in {path.name} (COCO)",), tuple(problems))
+
+
+def _is_there(path: Path, *, file: bool = False) -> bool:
+    """Whether there is such a file, or, unless ``file``, such a folder; False also for what can be no name."""
+    try:
+        return path.is_file() if file else path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_coco(path: Path) -> bool:

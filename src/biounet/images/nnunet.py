@@ -32,13 +32,14 @@ def nnunet(folder: Path) -> Found | None:
     for case, files in sorted(channels.items()):
         sources = tuple(Source(files[channel]) for channel in sorted(files))
         if case not in masks:
-            problems.append(Problem(case, "has no mask of its name in labelsTr"))
+            problems.append(Problem(case, "has no mask of its name in labelsTr", "unpaired"))
         elif sorted(files) != list(range(max(counts))):
-            problems.append(Problem(case, f"has the channels {sorted(files)}, others {max(counts)} of them"))
+            fault = f"has the channels {sorted(files)}, others {max(counts)} of them"
+            problems.append(Problem(case, fault, "channels"))
         else:
             items.append(Item(case, sources, Source(masks[case]), ignore_value=ignore))
     alone = sorted(masks.keys() - channels.keys())
-    problems += [Problem(name, "is a mask without an image in imagesTr") for name in alone]
+    problems += [Problem(name, "is a mask without an image in imagesTr", "unpaired") for name in alone]
     return Found(
         tuple(items),
         _reasons(len(items), max(counts, default=1), values, ignore),
@@ -77,10 +78,20 @@ def _declared(path: Path) -> tuple[tuple[int, ...], int | None]:
         if all(name.isdecimal() for name in labels):  # version 1 writes value: name
             labels = {name: int(value) for value, name in labels.items()}
         ignore = labels.pop("ignore", None)
-        values = {int(v) for value in labels.values() for v in (value if isinstance(value, list) else [value])}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        values = {_value(v) for value in labels.values() for v in (value if isinstance(value, list) else [value])}
+        unknown = None if ignore is None else _value(ignore)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        text = " ".join(str(error).split())[:80]
         raise DataError(
-            f"{path}: not an nnU-Net dataset.json ({type(error).__name__}: {error}); it needs "
+            f"{path}: not an nnU-Net dataset.json ({type(error).__name__}: {text}); it needs "
             '"labels": {name: value}: mend or remove it'
         ) from error
-    return tuple(sorted(values)), None if ignore is None else int(ignore)
+    return tuple(sorted(values)), unknown
+
+
+def _value(stated: Any) -> int:
+    """A label value; raises ValueError for one that no label image can hold."""
+    value = int(stated)
+    if not 0 <= value < 1 << 31:
+        raise ValueError(f"label value {value} is not between 0 and 2^31 - 1")
+    return value

@@ -18,7 +18,8 @@ from biounet.errors import DataError
 from biounet.images.image import Header
 
 REGION, IGNORE, BACKGROUND = "region", "ignore", "background"
-_FARTHEST = 1e8  # pixels; beyond this no outline can be meant
+FARTHEST = 1e8  # pixels; beyond this no outline can be meant
+_MOST_CROSSINGS = 1 << 24  # of edges and rows of pixels, which bounds memory
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
@@ -93,7 +94,7 @@ def fill(rings: Iterable[Floats], shape: Sequence[int]) -> tuple[Box, Mask]:
     height, width = (int(n) for n in shape)
     rows, columns = [], []
     for ring in rings:
-        if not (np.abs(ring) < _FARTHEST).all():
+        if not (np.abs(ring) < FARTHEST).all():
             raise DataError("an outline has points that are no numbers or lie absurdly far away; draw it again")
         row, column = _crossings(ring, height, width)
         rows.append(row)
@@ -117,6 +118,8 @@ def _crossings(ring: Floats, height: int, width: int) -> tuple[npt.NDArray[np.in
     first = np.clip(np.ceil(upper[:, 0] - 0.5), 0, height).astype(np.int64)
     stop = np.clip(np.ceil(lower[:, 0] - 0.5), 0, height).astype(np.int64)
     counts = np.maximum(stop - first, 0)
+    if counts.sum() > _MOST_CROSSINGS:
+        raise DataError(f"an outline crosses {counts.sum()} pixel rows with its {len(ring)} points; simplify it")
     edge = np.repeat(np.arange(len(ring)), counts)
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
     (y0, x0), (y1, x1) = upper[edge].T, lower[edge].T

@@ -65,13 +65,13 @@ def resolve(found: Found, root: Path, *, ndim: int | None = None) -> Resolved:
     for entry in opened:
         fault = _fault(entry, ndim)
         if fault:
-            problems.append(Problem(entry.item.name, fault))
+            problems.append(Problem(entry.item.name, fault, "shapes"))
         else:
             fitting.append(entry)
     channels, channel_reasons = _channels(fitting)
     kept = [entry for entry in fitting if _matches(entry.channels, channels)]
     problems += [
-        Problem(entry.item.name, f"has {entry.channels} channels where the others have {channels}")
+        Problem(entry.item.name, f"has {entry.channels} channels where the others have {channels}", "channels")
         for entry in fitting
         if entry not in kept
     ]

@@ -61,8 +61,9 @@ def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
         if key in loose_masks:
             pairs[stem_name(file)] = (file, loose_masks.pop(key))
         else:
-            problems.append(Problem(file.name, "has no mask of its name"))
-    problems += [Problem(mask.name, "is a mask without an image of its name") for mask in loose_masks.values()]
+            problems.append(Problem(file.name, "has no mask of its name", "unpaired"))
+    alone = "is a mask without an image of its name"
+    problems += [Problem(mask.name, alone, "unpaired") for mask in loose_masks.values()]
     items = [
         Item(name, (Source(image),), Source(mask), extras_of(name, extras))
         for name, (image, mask) in sorted(pairs.items())
@@ -95,7 +96,7 @@ def _by_key(files: Iterable[Path], key: Callable[[Path], str], problems: list[Pr
     for group in groups.values():
         if len(group) > 1:
             names = ", ".join(file.name for file in group)
-            problems.append(Problem(group[0].name, f"is one of several files for one image ({names})"))
+            problems.append(Problem(group[0].name, f"is one of several files for one image ({names})", "unpaired"))
     return {name: group[0] for name, group in groups.items() if len(group) == 1}
 
 

@@ -15,7 +15,7 @@ import tifffile
 from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from biounet.errors import DataError
-from biounet.images.outlines import Floats, Outline, Place, kind_of
+from biounet.images.outlines import FARTHEST, Floats, Outline, Place, kind_of
 
 _LARGEST_SET = 512 << 20  # bytes of all ROIs in a zip
 _POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
@@ -107,9 +107,13 @@ def _rings(roi: Any) -> tuple[Floats, ...]:
 
 
 def _rectangle(roi: Any) -> tuple[float, float, float, float]:
-    if roi.subpixelrect:
-        return float(roi.yd), float(roi.xd), float(roi.heightd), float(roi.widthd)
-    return float(roi.top), float(roi.left), float(roi.bottom - roi.top), float(roi.right - roi.left)
+    sides = (roi.yd, roi.xd, roi.heightd, roi.widthd)
+    if not roi.subpixelrect:
+        sides = (roi.top, roi.left, roi.bottom - roi.top, roi.right - roi.left)
+    top, left, height, width = (float(side) for side in sides)
+    if not max(map(abs, (top, left, height, width))) < FARTHEST:
+        raise DataError("a ROI lies absurdly far away or has no size; draw it again")
+    return top, left, height, width
 
 
 def _rounded(top: float, left: float, height: float, width: float, arc: float) -> Floats:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from biounet.errors import DataError
-from biounet.images.outlines import Floats, Outline, Place
+from biounet.images.outlines import FARTHEST, Floats, Outline, Place
 
 _HEADER = ["index", "shape-type", "vertex-index"]
 _CLOSED = ("polygon", "rectangle", "ellipse")
@@ -39,13 +39,15 @@ def shapes_outlines(path: Path) -> list[Outline]:
                 types[int(float(row[0]))] = row[1]
                 corners.setdefault(int(float(row[0])), []).append([float(value) for value in row[3:]])
         return [_outline(types[key], np.array(points)) for key, points in sorted(corners.items())]
-    except (ValueError, IndexError, StopIteration, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, ArithmeticError, StopIteration, csv.Error) as error:
         raise DataError(f"{path}: not a CSV of napari shapes ({error}); save the layer again") from error
 
 
 def _outline(kind: str, points: Floats) -> Outline:
     if kind not in _CLOSED or len(points) < 3:
         return Outline()
+    if not (np.abs(points) < FARTHEST).all():
+        raise ValueError("a vertex is no number or lies absurdly far away")
     ring = points[:, -2:] + 0.5
     if kind == "ellipse":  # four corners of the box around it
         centre, first, second = ring[:4].mean(0), (ring[1] - ring[0]) / 2, (ring[2] - ring[1]) / 2

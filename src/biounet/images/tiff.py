@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,10 +64,34 @@ def opened_tiff(path: Path) -> Iterator[Any]:
     """The file, with damage that tifffile only logs (lost pages, cut metadata) raised as `DataError`."""
     complaints: list[str] = []
     with _listening(complaints), tifffile.TiffFile(path, _multifile=False) as tif:
+        _check_chain(path, tif)
         yield tif
     fatal = [text for text in complaints if re.search("TiffPages|series|invalid value offset", text)]
     if fatal:
         raise DataError(f"{path}: the TIFF is damaged or cut short ({_short(fatal[0])}); copy or export it again")
+
+
+def _check_chain(path: Path, tif: Any) -> None:
+    """Raise `DataError` where the directories of a TIFF lead in a circle: tifffile would follow it for ever."""
+    if tif.is_ndpi:
+        return  # its offsets have a form of their own
+    form, seen = tif.tiff, set[int]()
+    with open(path, "rb") as file:
+        place = 4 if form.offsetsize == 4 else 8
+        while True:
+            file.seek(place)
+            stored = file.read(form.offsetsize)
+            offset = int(struct.unpack(form.offsetformat, stored)[0]) if len(stored) == form.offsetsize else 0
+            if offset in seen:
+                raise DataError(f"{path}: the directories of the TIFF lead in a circle; export it again")
+            seen.add(offset)
+            file.seek(offset)
+            tags = file.read(form.tagnosize)
+            if offset == 0 or len(tags) < form.tagnosize:
+                return
+            place = offset + form.tagnosize + int(struct.unpack(form.tagnoformat, tags)[0]) * form.tagsize
+            if place > 1 << 62:
+                return
 
 
 @contextmanager

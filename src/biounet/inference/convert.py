@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from biounet.errors import BiounetError, DataError
-from biounet.geometry import AxisGeometry
+from biounet.geometry import AxisGeometry, Geometry
 from biounet.images.writing import whole_file
 from biounet.inference.cache import cached
 from biounet.inference.packages import import_or_refuse, installed_version
@@ -101,13 +101,9 @@ def export_module(network: Any, in_channels: int, path: str | Path) -> None:
     """
     torch = import_or_refuse("torch", "exporting a network")
     import_or_refuse("onnxscript", "exporting a network")
-    axes = network.geometry.axes
-    size = [axis.smallest + (1 + index) * axis.period for index, axis in enumerate(axes)]
-    example = torch.zeros(2, in_channels, *size)  # a batch of 1 would become fixed
-    free = {0: torch.export.Dim("n", min=1, max=4096)}
-    free |= {index + 2: _free_side(torch, axis, index) for index, axis in enumerate(axes)}
+    example, free = sizes_for_exporter(network.geometry, in_channels)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_exporter(), torch.no_grad():
             program = torch.onnx.export(
                 network, (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(free,),
                 input_names=["image"], output_names=["logits"], verbose=False,
@@ -120,8 +116,18 @@ def export_module(network: Any, in_channels: int, path: str | Path) -> None:
         ) from error
 
 
-def write_openvino(onnx_file: str | Path, path: str | Path) -> None:
-    """Write an ONNX file as OpenVINO: ``path`` ends in .xml, the weights lie beside it as .bin, fp32."""
+def sizes_for_exporter(geometry: Geometry, in_channels: int) -> tuple[Any, dict[int, Any]]:
+    """An example input for torch's exporters, and what is free in it: the batch, and sizes by the geometry's rule."""
+    torch = import_or_refuse("torch", "exporting a network")
+    size = [axis.smallest + (1 + index) * axis.period for index, axis in enumerate(geometry.axes)]
+    example = torch.zeros(2, in_channels, *size)  # a batch of 1 would become fixed
+    free = {0: torch.export.Dim("n", min=1, max=4096)}
+    free |= {index + 2: _free_side(torch, axis, index) for index, axis in enumerate(geometry.axes)}
+    return example, free
+
+
+def write_openvino(onnx_file: str | Path | bytes, path: str | Path) -> None:
+    """Write ONNX, a file or bytes, as OpenVINO, fp32: ``path`` ends in .xml, the weights lie beside it as .bin."""
     save_openvino(read_network(onnx_file), path)
 
 
@@ -137,19 +143,25 @@ def save_openvino(network: Any, path: str | Path) -> None:
                 temporary.write_bytes(made.with_suffix(suffix).read_bytes())
 
 
+def gives_one_pixel(axis: AxisGeometry) -> bool:
+    """Whether the smallest input gives a single pixel: torch's exporters take sides of 1 for a case of their own."""
+    return axis.output_size(axis.smallest) == 1
+
+
 def _free_side(torch: Any, axis: AxisGeometry, index: int) -> Any:
     """All admissible sizes of an axis, as torch's exporter writes it: 16*k + 12."""
     first, rest = divmod(axis.smallest, axis.period)
+    first += gives_one_pixel(axis)
     steps = torch.export.Dim(f"k{index}", min=first, max=100_000)
     side = axis.period * steps if axis.period > 1 else steps
     return side + rest if rest else side
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's warnings are about packages and choices that concern no user."""
+def quiet_exporter() -> Iterator[None]:
+    """Torch's exporters say nothing: what they log is about packages and choices that concern no user."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -20,7 +20,7 @@ from biounet.inference.agreement import Agreement, compare, measure
 from biounet.inference.calibration import held_out, windows
 from biounet.inference.cost import Cost
 from biounet.inference.packages import import_or_refuse, is_present
-from biounet.model_file import Model
+from biounet.model_file import Exported, Model
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -78,8 +78,13 @@ class Choice:
 
 
 def _make_torch(wanted: Wanted) -> Engine:
+    import_or_refuse("torch", "--engine torch")
     from biounet.inference.torch_engine import TorchEngine, torch_network
 
+    if wanted.model.exported is not None:
+        from biounet.inference.torch_program import load_program
+
+        return TorchEngine(load_program(wanted.model), device=wanted.device, precision=wanted.precision)
     network = torch_network(wanted.model, factory=wanted.factory)
     return TorchEngine(network, device=wanted.device, precision=wanted.precision)
 
@@ -87,25 +92,41 @@ def _make_torch(wanted: Wanted) -> Engine:
 def _make_onnx(wanted: Wanted) -> Engine:
     from biounet.inference.onnx_engine import OnnxEngine
 
-    return OnnxEngine(_source(wanted), wanted.model.geometry, description=wanted.model.network)
+    source, network = _source(wanted), wanted.model.network
+    return _out_of_its_frame(wanted, lambda geometry: OnnxEngine(source, geometry, description=network))
 
 
 def _make_openvino(wanted: Wanted) -> Engine:
     from biounet.inference.openvino_engine import OpenVinoEngine
 
-    source = _source(wanted)
-    if wanted.precision == "int8":
-        from biounet.inference.quantize import quantised
+    source, precision, network = _source(wanted), wanted.precision, wanted.model.network
 
-        source = quantised(source, wanted.model.geometry, wanted.calibration)
-    return OpenVinoEngine(source, wanted.model.geometry, precision=wanted.precision, description=wanted.model.network)
+    def make(geometry: Geometry) -> Engine:
+        ready = source
+        if precision == "int8":
+            from biounet.inference.quantize import quantised
+
+            ready = quantised(source, geometry, wanted.calibration)
+        return OpenVinoEngine(ready, geometry, precision=precision, description=network)
+
+    return _out_of_its_frame(wanted, make)
+
+
+def _out_of_its_frame(wanted: Wanted, make: Callable[[Geometry], Engine]) -> Engine:
+    """The engine of a network, which a package may hold in a frame."""
+    geometry, exported = wanted.model.geometry, wanted.model.exported
+    if exported is None or not exported.framed or wanted.file is not None:
+        return make(geometry)
+    from biounet.inference.frames import Framed, outer_geometry
+
+    return Framed(make(outer_geometry(geometry)), geometry)
 
 
 # "auto" takes the first row that can be had: on CPUs that is the order of speed (benchmarks/engines.py)
 ENGINES: dict[str, Kind] = {
     "openvino": Kind(("fp32", "bf16", "int8"), ("openvino", "onnx"), _make_openvino, (".xml", ".onnx")),
     "onnx": Kind(("fp32",), ("onnxruntime", "onnx"), _make_onnx, (".onnx",)),
-    "torch": Kind(("fp32", "bf16"), ("torch",), _make_torch),
+    "torch": Kind(("fp32", "bf16"), ("torch",), _make_torch, (".pt2",)),
 }
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -135,15 +156,15 @@ def choose_engine(
     """Make an engine and measure how far it is from fp32 torch.
 
     ``engine``: a row of `ENGINES`, the path of an exported ``.onnx`` or ``.xml``, or "auto": the
-    first row that is installed, takes the precision and is exact. ``calibration``: normalised crops
-    (C, *spatial) for int8 instead of the model's own. An fp32 engine must reproduce the model's
-    golden sample to `agreement.EXACT`; int8 must give the same label at ``least_agreement`` of the
-    pixels of a sample it was not calibrated on. Raises `UsageError` otherwise, in one line.
+    first row that is installed, takes the precision, reads the form of the model and is exact.
+    ``calibration``: normalised crops (C, *spatial) for int8 instead of the model's own. An fp32 engine
+    must reproduce the model's golden sample to `agreement.EXACT`; int8 must give the same label at
+    ``least_agreement`` of the pixels of a sample it was not calibrated on. Raises `UsageError` otherwise, in one line.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision!r} is not known; choose {', '.join(PRECISIONS)}")
     crops = tuple(model.calibration if calibration is None else calibration)
-    names, file = _candidates(engine, precision)
+    names, file = _candidates(model, engine, precision)
     place = _device(device, names)
     notes: list[str] = []
     for name in names if place == "cpu" else _only_torch(names, place):
@@ -163,8 +184,28 @@ def choose_engine(
     raise AssertionError(names)
 
 
-def _candidates(engine: str, precision: str) -> tuple[list[str], Path | None]:
+def plain_engine(model: Model, *, device: str = "cpu", factory: Factory | None = None) -> Engine:
+    """The engine that shows what a model computes in fp32, compared with nothing: for proofs.
+
+    Torch for a model file; for an exported form the engine it was made for, or another that reads it.
+    """
+    names = ["torch"] if model.exported is None else _readers(model.exported, "fp32")
+    if model.exported is not None and model.exported.suffix == ".onnx":
+        names.sort(key=lambda name: name != "onnx")  # ONNX Runtime first
+    names = [name for name in names if is_present(ENGINES[name].packages[0])] or names
+    return ENGINES[names[0]].make(Wanted(model, device=_device(device, names[:1]), factory=factory))
+
+
+def _readers(exported: Exported, precision: str) -> list[str]:
+    """Names of the engines that read an exported form and take the precision."""
+    kinds = ENGINES.items()
+    return [name for name, kind in kinds if exported.suffix in kind.suffixes and precision in kind.precisions]
+
+
+def _candidates(model: Model, engine: str, precision: str) -> tuple[list[str], Path | None]:
     """Names of engines to try, in order, and the exported file to load, if one was named."""
+    if model.exported is not None:
+        return _candidates_for(model.exported, engine, precision), None
     suffix = Path(engine).suffix.lower()
     if suffix in (".onnx", ".xml"):
         able = [name for name, kind in ENGINES.items() if suffix in kind.suffixes and precision in kind.precisions]
@@ -183,6 +224,19 @@ def _candidates(engine: str, precision: str) -> tuple[list[str], Path | None]:
         able = [name for name, kind in ENGINES.items() if precision in kind.precisions]
         raise UsageError(f"--precision {precision} is not for --engine {engine}; it is for {', '.join(able)}")
     return [engine], None
+
+
+def _candidates_for(exported: Exported, engine: str, precision: str) -> list[str]:
+    able = _readers(exported, precision)
+    if not able:
+        raise UsageError(f"--precision {precision} cannot be computed from {exported.file.name}; choose fp32")
+    if engine == "auto":
+        return [name for name in able if is_present(ENGINES[name].packages[0])] or able[-1:]
+    if engine not in able:
+        raise UsageError(
+            f"--engine {engine} does not read {exported.file.name} in {precision}; choose auto, {', '.join(able)}"
+        )
+    return [engine]
 
 
 def _device(device: str, names: Sequence[str]) -> str:
@@ -207,6 +261,8 @@ def _source(wanted: Wanted) -> Path | bytes:
     """The network as ONNX: the file that was named, the graph of a U-Net, or an export, kept in the cache."""
     if wanted.file is not None:
         return wanted.file
+    if wanted.model.exported is not None:
+        return wanted.model.exported.source
     from biounet.inference.convert import onnx_of
 
     return onnx_of(wanted.model, factory=wanted.factory)
@@ -215,7 +271,7 @@ def _source(wanted: Wanted) -> Path | bytes:
 def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
     """fp32 against the golden sample of the model file, lower precisions on crops of training images."""
     model = wanted.model
-    if made.name == "torch" and made.precision == "fp32":
+    if made.name == "torch" and made.precision == "fp32" and model.exported is None:
         return None
     crops = held_out(wanted.calibration)
     if made.precision == "fp32" and model.golden is not None:
@@ -235,9 +291,11 @@ def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
 
 def _reference(made: Engine, wanted: Wanted) -> Engine | None:
     """fp32 torch; where that is missing, fp32 of the same engine, which golden samples hold to torch."""
-    if is_present("torch") and (wanted.factory or wanted.model.network.get("name") != "foreign"):
-        return _make_torch(Wanted(wanted.model, device=wanted.device, factory=wanted.factory))
-    return None if made.precision == "fp32" else ENGINES[made.name].make(Wanted(wanted.model, file=wanted.file))
+    model = wanted.model
+    known = model.exported is None and (wanted.factory or model.network.get("name") != "foreign")
+    if is_present("torch") and known:
+        return _make_torch(Wanted(model, device=wanted.device, factory=wanted.factory))
+    return None if made.precision == "fp32" else ENGINES[made.name].make(Wanted(model, file=wanted.file))
 
 
 def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float) -> None:

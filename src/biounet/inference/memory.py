@@ -63,10 +63,11 @@ def process_bytes() -> int:
 
         return pages * resource.getpagesize()
     except (OSError, ValueError, IndexError, ImportError):
-        return _peak_bytes()
+        return peak_bytes()
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Most bytes of memory that this process has held so far."""
     if sys.platform == "win32":
         return 500 << 20  # about what the libraries take
     import resource

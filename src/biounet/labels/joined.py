@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import fastremap
 import numpy as np
 import numpy.typing as npt
 
@@ -71,7 +72,7 @@ def join_instances(
             start, stop = grid.bounds(index)
             outer = grid.widened(start, stop, 3 * steps)
             labels = give_back(base(*outer), steps)[window(outer[0], start, stop)]
-            ids, dense = np.unique(labels, return_inverse=True)
+            ids, dense = fastremap.unique(labels, return_inverse=True)
             first = first_pixels(dense.reshape(labels.shape), len(ids) - 1, start, grid.shape)
             store.put(f"{key}.first", {"ids": ids, "first": first})
             store.put(key, {"labels": np.ascontiguousarray(labels)})

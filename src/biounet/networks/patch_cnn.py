@@ -89,8 +89,9 @@ class PatchCNN(nn.Module):
         """Logits of the pixel at the centre of every window of an input (N, in_channels, *size)."""
         if not torch.compiler.is_compiling() and min(x.shape[2:]) < self.window:
             raise UsageError(f"input of size {tuple(x.shape[2:])} is smaller than the window of {self.window}")
-        # one window alone needs no dilation: strided pooling is the same, and less work
-        dense = not all(n == self.window for n in x.shape[2:])
+        # one window alone needs no dilation: strided pooling is the same, and less work; an exported
+        # network is dense at any size
+        dense = torch.compiler.is_compiling() or not all(n == self.window for n in x.shape[2:])
         pool = _MAX_POOL[x.ndim - 2]
         dilation = 1
         for layer in self.convolutions:

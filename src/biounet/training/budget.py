@@ -1,22 +1,24 @@
-"""A time budget turned, once, into a number of steps by timing a few real steps on a copy."""
+"""A time budget turned, once, into a number of steps by timing some real steps on a copy."""
 
 from __future__ import annotations
 
 import copy
 import math
 import re
-import statistics
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from biounet.errors import UsageError
 from biounet.samples.sampler import Sampler
 from biounet.settings import TrainingSettings
+from biounet.training.batches import batches
 from biounet.training.loop import Validate, train_step
 from biounet.training.state import TrainingState, make_optimizer
 
 DEFAULT_BUDGET_S = 900.0  # on a CPU, where neither --budget nor --steps is given
-_TIMED_STEPS = 4
+_WARM_UP, _TIMED_STEPS = 3, 12  # the first ones make buffers, and find batches that were made ahead
+_TIMING_SHARE = 0.05  # of the budget, after which timing ends early
 _FINISHING_SHARE = 0.03  # of the budget, for tuning and writing at the end
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -53,17 +55,25 @@ def calibrate(
     precision: str,
     budget_s: float,
 ) -> Calibration:
-    """Steps that fit into ``budget_s`` seconds, counted from now. The state is left as it was."""
+    """Steps that fit into ``budget_s`` seconds, counted from now. The state is left as it was.
+
+    Batches are made beside the steps, as in the run that follows, so a step is timed with what of
+    that it has to wait for, and no more.
+    """
     start = time.perf_counter()
     network = copy.deepcopy(state.network)
     trial = TrainingState(network, copy.deepcopy(state.average), make_optimizer(network, settings), {})
-    times = []
-    for step in range(_TIMED_STEPS):
-        began = time.perf_counter()
-        batch = sampler.batch(seed, step, settings.batch_size)
-        train_step(trial, batch, settings, rate=settings.learning_rate, seed=seed, precision=precision)
-        times.append(time.perf_counter() - began)
-    step_seconds = statistics.median(times[1:])
+    ends: list[float] = []
+    stream = batches(
+        sampler, seed=seed, size=settings.batch_size, first=0, stop=_WARM_UP + _TIMED_STEPS, workers=settings.workers
+    )
+    with closing(stream):
+        for batch in stream:
+            train_step(trial, batch, settings, rate=settings.learning_rate, seed=seed, precision=precision)
+            ends.append(time.perf_counter())
+            if len(ends) > _WARM_UP and ends[-1] - start > _TIMING_SHARE * budget_s:
+                break
+    step_seconds = (ends[-1] - ends[_WARM_UP - 1]) / (len(ends) - _WARM_UP)
     began = time.perf_counter()
     validate(trial.average)
     validation_seconds = time.perf_counter() - began

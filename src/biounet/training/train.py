@@ -18,21 +18,27 @@ import torch
 from torch import nn
 
 from biounet.errors import BiounetError, UsageError
+from biounet.inference.exported import open_model
+from biounet.inference.memory import peak_bytes
+from biounet.inference.predict import show_bytes
 from biounet.inference.torch_engine import pick_device
-from biounet.model_file import Model, load_model, save_model
+from biounet.model_file import Model, save_model
 from biounet.settings import Settings, read_settings
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm
-from biounet.training.budget import DEFAULT_BUDGET_S, calibrate
+from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
 from biounet.training.data import Data, TrainingData, read_training_data
 from biounet.training.interrupts import stop_requests
 from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
+from biounet.training.pace import Pace
 from biounet.training.plan import Factory, Plan, make_plan
 from biounet.training.priors import best_share, take_back
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
 from biounet.training.run_files import Existing, RunFiles
 from biounet.training.state import MAY_DIFFER, TrainingState, new_state, read_facts, read_state, write_state
 from biounet.training.validate import Validator
+
+_COPIES = 7  # of the weights in a run folder: the state holds them, two moments, average and best; and the last model
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,14 @@ class Finished:
     report: Path | None = None
 
 
-TrainEvent = Planned | StepDone | Validated | Finished
+@dataclass(frozen=True)
+class Noted:
+    """Something to say while it trains, or at its end."""
+
+    text: str
+
+
+TrainEvent = Planned | StepDone | Validated | Noted | Finished
 Listener = Callable[[TrainEvent], None]
 
 
@@ -99,12 +112,48 @@ def train(
     files.check(existing)
     device = pick_device(device)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    origin = start_from if isinstance(start_from, Model | None) else load_model(start_from)
+    origin = _origin(start_from)
     plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
     files.prepare(existing)
     run = _Run(known, plan, plan.settings, seed, files, listen or (lambda event: None), start)
     run.begin(device, steps, budget, origin=origin.sha256 if origin else None)
     return run.go()
+
+
+def rehearse(
+    data: Data,
+    *,
+    settings: Settings | str = "standard",
+    steps: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    start_from: Model | str | Path | None = None,
+) -> Planned:
+    """The plan that `train` would follow, with the time, memory and disk it would take; nothing is trained or written.
+
+    Some steps are timed on a copy, also where ``steps`` are given. Arguments and errors as of `train`.
+    """
+    start = time.perf_counter()
+    if isinstance(settings, str):
+        settings = read_settings(settings)
+    _check_numbers(steps, budget, seed)
+    device = pick_device(device)
+    known = read_training_data(data, settings.data, skip_bad=False)
+    origin = _origin(start_from)
+    plan = make_plan(known, settings, seed=seed, device=device, start=origin)
+    run = _Run(known, plan, plan.settings, seed, RunFiles(None), lambda event: None, start)
+    run.begin(device, steps, budget, origin=None)
+    expected = run.expect()
+    return Planned((*known.statements, *plan.statements, run.said, *expected), run.steps)
+
+
+def _origin(start_from: Model | str | Path | None) -> Model | None:
+    """The model to go on from, which needs its weights."""
+    origin = start_from if isinstance(start_from, Model | None) else open_model(start_from)
+    if origin is not None and origin.exported is not None:
+        raise UsageError(f"--from {origin.exported.file} is an exported form; give the model file it was made from")
+    return origin
 
 
 def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:
@@ -143,6 +192,8 @@ class _Run:
         )
         self.state: TrainingState
         self.steps = 0
+        self.said = ""  # how the number of steps came about
+        self.pace = Pace()
         self.written = start  # when the state was last written
 
     def score(self, network: nn.Module) -> dict[str, float]:
@@ -176,6 +227,7 @@ class _Run:
             self._write_state()
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
+        self.said = said
         self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
 
     def _resume(self, path: Path, steps: int | None, budget: float | None) -> str:
@@ -199,6 +251,15 @@ class _Run:
             self.state.facts["steps"] = steps
             return f"{steps} steps, as asked"
         budget = DEFAULT_BUDGET_S if budget is None else budget
+        found = self._calibrate(budget - self._seconds())
+        self.state.facts["steps"] = found.steps
+        return (
+            f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
+            f"and {self.settings.training.validations} validations of {found.validation_seconds:.3g} s; "
+            f"--steps {found.steps} repeats this run"
+        )
+
+    def _calibrate(self, budget_s: float) -> Calibration:
         found = calibrate(
             self.state,
             self.plan.sampler,
@@ -206,13 +267,23 @@ class _Run:
             self.settings.training,
             seed=self.seed,
             precision=self.plan.precision,
-            budget_s=budget - self._seconds(),
+            budget_s=budget_s,
         )
-        self.state.facts["steps"] = found.steps
+        self.pace = Pace(found.step_seconds, found.validation_seconds)
+        return found
+
+    def expect(self) -> tuple[str, ...]:
+        """Time, memory and disk that this run will take, from steps that were timed on a copy."""
+        if self.pace.step_s is None:
+            self._calibrate(DEFAULT_BUDGET_S)
+        step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.settings.training.validations)
+        seconds = self.steps * step_s + validations * self.pace.validation_s
+        values = sum(p.numel() for p in self.plan.network.parameters())
         return (
-            f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
-            f"and {self.settings.training.validations} validations of {found.validation_seconds:.3g} s; "
-            f"--steps {found.steps} repeats this run"
+            f"expected: {seconds / 60:.1f} min for {self.steps} steps of {step_s:.3g} s and {validations} validations, "
+            "and what tuning the post-processing takes",
+            f"memory: about {show_bytes(peak_bytes())}, as the timed steps took; disk: a model of about "
+            f"{show_bytes(4 * values)} and at most {show_bytes(_COPIES * 4 * values)} beside it",
         )
 
     def go(self) -> Model:
@@ -223,6 +294,8 @@ class _Run:
                 self._refuse_divergence(event)
                 self.files.add_metric(event)
                 self.listen(event)
+                if said := self.pace.heard(event, time.perf_counter()):
+                    self.listen(Noted(said))
                 if isinstance(event, StepDone) and event.step in due:
                     continue  # its scores come next: a state written between would lose them
                 if stop.is_set() and self.state.step < self.steps:
@@ -275,6 +348,8 @@ class _Run:
             if not interrupted:
                 self.files.finish()
         self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
+        if not interrupted and (said := self.pace.still_rises(out)):
+            self.listen(Noted(said))
         return model
 
     def _seconds(self) -> float:

@@ -18,10 +18,11 @@ from typing import Any
 from biounet.errors import BiounetError, UsageError
 from biounet.images.regions import open_regions
 from biounet.inference.engines import Engine, make_engine
+from biounet.inference.exported import open_model
 from biounet.inference.memory import CACHE_BYTES, Budget, process_bytes
 from biounet.inference.packages import import_or_refuse
 from biounet.labels.blocks import Index
-from biounet.model_file import Model, load_model
+from biounet.model_file import Model
 from biounet.workflows.blocks import Job, open_job
 from biounet.workflows.region import open_region
 from biounet.workflows.request import Request
@@ -138,5 +139,5 @@ def _tools(recipe: Recipe) -> tuple[Model, Engine]:
         import torch
 
         torch.set_num_threads(recipe.threads)
-    model = load_model(recipe.model)
+    model = open_model(recipe.model)
     return model, make_engine(model, engine=recipe.engine, device=recipe.device, precision=recipe.precision)

@@ -1,0 +1,90 @@
+"""What a user's command does with each kind of file: read all of it, as training and prediction would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.numpy import load, save
+
+from biounet.images.annotation import load_labels
+from biounet.images.dataset import Source
+from biounet.images.drawings import INSIDE, drawn_planes, painted
+from biounet.images.examples import load as load_examples
+from biounet.images.formats import known_suffix, read_header, read_image
+from biounet.images.image import Header, check_finite, planes
+from biounet.images.layouts import find_dataset
+from biounet.images.rois import has_rois
+from biounet.labels.understanding import understand
+from biounet.model_file import _KEY, _canonical, _digest, load_model
+from fuzzing.seeds import IMAGE, tiff
+
+
+def read_picture(path: Path) -> None:
+    """As an image, then as labels."""
+    image = read_image(path)
+    check_finite(image, path)
+    for ndim in (2, 3):
+        planes(image, ndim)
+    image.pixel_size(2)
+    if known_suffix(path) not in (".jpg", ".jpeg"):  # refused as labels, whatever it holds
+        load_labels(path)
+
+
+def read_outlines(path: Path) -> None:
+    """Painted at the size of an image beside it."""
+    _paint(Source(path), _header_beside(path))
+
+
+def read_rois_inside(path: Path) -> None:
+    """Those inside a TIFF, painted at its size."""
+    if has_rois(path):
+        _paint(Source(path, entry=INSIDE), read_header(path))
+
+
+def _paint(source: Source, header: Header) -> None:
+    drawn_planes(source, header)
+    painted(source, header)
+
+
+def _header_beside(path: Path) -> Header:
+    image = path.parent / "image.tif"
+    image.write_bytes(tiff(IMAGE))
+    return read_header(image)
+
+
+def read_folder(path: Path) -> None:
+    """The data set in the topmost folder."""
+    root = next(p for p in (path.parent, path.parent.parent) if (p / "masks").is_dir() or p == path.parent)
+    root = path.parent.parent if path.parent.name == "masks" else root
+    dataset = find_dataset(root)
+    understand(load_examples(dataset), dataset)
+
+
+def read_model(path: Path) -> None:
+    """A model file."""
+    load_model(path)
+
+
+def read_resealed_model(path: Path) -> None:
+    """A model file with other metadata and a checksum that fits."""
+    try:
+        metadata = json.loads(path.read_bytes())
+        tensors = load((path.parent / "m.safetensors").read_bytes())
+        metadata["sha256"] = _digest(tensors, metadata)
+        resealed = save(tensors, {_KEY: _canonical(metadata)})
+    except (ValueError, TypeError, RecursionError, UnicodeError):
+        return  # no metadata to seal
+    (path.parent / "m.safetensors").write_bytes(resealed)
+    load_model(path.parent / "m.safetensors")
+
+
+READERS: dict[str, Callable[[Path], None]] = {
+    "image": read_picture,
+    "rois in tiff": read_rois_inside,
+    "outlines": read_outlines,
+    "folder": read_folder,
+    "model": read_model,
+    "resealed model": read_resealed_model,
+}

@@ -1,0 +1,140 @@
+"""The images alone: saturation, and whether they were taken and stored alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.checks.finding import Finding, Spot
+from biounet.checks.survey import Survey
+
+_SATURATED = 0.02  # share of the annotated objects' pixels at the largest value
+_PILE = 5.0  # times as many pixels at the largest value as at each of those below it
+_SCALE = 1.05  # pixel sizes that differ by more are of another magnification
+_FEW_BITS = 255
+
+
+def saturation(survey: Survey) -> Iterator[Finding]:
+    """Objects whose pixels pile up at the largest value of the image."""
+    for example, labels in zip(survey.examples, survey.encoded, strict=True):
+        inside = labels > 0
+        shares = [_clipped(channel, inside) for channel in example.image]
+        worst = max(shares, default=0.0)
+        if worst < _SATURATED:
+            continue
+        at = shares.index(worst)
+        channel = f" in channel {at}" if len(shares) > 1 else ""
+        yield Finding(
+            "saturation",
+            "warning",
+            example.name,
+            f"{worst:.1%} of the objects' pixels have the largest value, {example.image[at].max():g}{channel}",
+            "what lies above the largest value is lost, edges between bright objects first",
+            "take the image again with less exposure or gain; the annotation stays usable",
+            worst,
+            (Spot(example.name),),
+        )
+
+
+def _clipped(channel: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> float:
+    """Share of the objects' pixels at the largest value, 0 where they do not pile up there."""
+    values = channel[inside]
+    if not values.size or channel.dtype.kind not in "ui":
+        return 0.0
+    largest = channel.max()
+    top = int(np.count_nonzero(values == largest))
+    if top / values.size < _SATURATED:
+        return 0.0
+    below = values[values < largest]
+    levels = np.unique(below)[-8:]
+    if len(np.unique(values)) < 16:  # a mask, or an image of few values
+        return 0.0
+    typical = np.count_nonzero(below >= levels[0]) / len(levels)
+    return top / values.size if top >= _PILE * typical else 0.0
+
+
+def bit_depths(survey: Survey) -> Iterator[Finding]:
+    """Files of several data types, or 8 bits of values in 16-bit files among others."""
+    kinds = {e.name: _depth(e.image) for e in survey.examples}
+    counts = Counter(kinds.values())
+    if len(counts) < 2:
+        return
+    usual = counts.most_common(1)[0][0]
+    said = ", ".join(f"{count} of {kind}" for kind, count in counts.most_common())
+    odd = [name for name, kind in kinds.items() if kind != usual]
+    yield Finding(
+        "bit_depth",
+        "hint",
+        odd[0] if len(odd) == 1 else f"{len(odd)} images",
+        f"{said}; others than most: {_some(odd)}",
+        "values are normalised image by image, so depth itself is harmless; steps of few grey values, or another "
+        "microscope, are not",
+        "export all images the same way, at the depth of the camera",
+        len(odd),
+        tuple(Spot(name) for name in odd[:1]),
+    )
+
+
+def _depth(image: npt.NDArray[Any]) -> str:
+    if image.dtype == np.uint16 and image.max(initial=0) <= _FEW_BITS:
+        return "uint16 with values up to 255"
+    return str(image.dtype)
+
+
+def pixel_sizes(survey: Survey) -> Iterator[Finding]:
+    """Images whose stated pixel size is not that of the others."""
+    sizes = {e.name: e.pixel_size_um for e in survey.examples if e.pixel_size_um is not None}
+    if not sizes:
+        return
+    counts = Counter(tuple(round(n, 6) for n in size) for size in sizes.values())
+    usual = counts.most_common(1)[0][0]
+    for name, size in sizes.items():
+        ratio = max(max(a / b, b / a) for a, b in zip(size, usual, strict=True))
+        if ratio <= _SCALE:
+            continue
+        yield Finding(
+            "pixel_size",
+            "warning",
+            name,
+            f"pixels of {_um(size)} um, {counts.most_common(1)[0][1]} others of {_um(usual)} um: "
+            f"{ratio:.2g} times as large or small",
+            "images are not rescaled, so the same cell has two sizes in pixels",
+            "rescale image and mask (mask without interpolation), correct the stated size, or train a model of its own",
+            ratio,
+            (Spot(name),),
+        )
+
+
+def _um(size: tuple[float, ...]) -> str:
+    return " x ".join(f"{n:.4g}" for n in size)
+
+
+def mixed_colours(survey: Survey) -> Iterator[Finding]:
+    """Grey images among RGB ones, which are read as three equal channels."""
+    if len(survey.examples) < 2 or survey.dataset.channels != 3:
+        return
+    grey = [e.name for e in survey.examples if _is_grey(e.image)]
+    if not 0 < len(grey) < len(survey.examples):
+        return
+    yield Finding(
+        "channels_mixed",
+        "hint",
+        f"{len(grey)} images",
+        f"{len(grey)} of {len(survey.examples)} images are grey (as {grey[0]}), the others in colour",
+        "grey is repeated to three channels; where the kinds also look different, the network has to learn two tasks",
+        "nothing, if one model shall do both; else a folder and a model for each kind",
+        len(grey),
+        (Spot(grey[0]),),
+    )
+
+
+def _is_grey(image: npt.NDArray[Any]) -> bool:
+    return bool((image[1:] == image[:1]).all())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

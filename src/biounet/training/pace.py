@@ -1,0 +1,62 @@
+"""How a run gets on: whether the machine became slower than was reckoned with, and whether more steps would pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from biounet.training.loop import Event, StepDone
+
+_SLOWER = 1.25  # times the seconds reckoned with, from which it is said
+_RISE = 0.01  # of the score between the last third of the run and its end, from which more steps are worth a word
+_FEWEST = 4  # validations that show a curve
+
+
+@dataclass
+class Pace:
+    """Follows the events of a run. ``step_s``, ``validation_s``: seconds reckoned with, None where none were."""
+
+    step_s: float | None = None
+    validation_s: float = 0.0
+    _steps: int = 0
+    _validations: int = 0
+    _first: float | None = None
+    _said: float = 1.0
+    _scores: list[tuple[int, float]] = field(default_factory=list)
+
+    def heard(self, event: Event, now: float) -> str | None:
+        """Take an event at this time in seconds; at validations, what is to be said of the speed, if anything."""
+        if self._first is None:
+            self._first = now
+            return None
+        if isinstance(event, StepDone):
+            self._steps += 1
+            return None
+        self._validations += 1
+        self._scores.append((event.step, event.scores["selection"]))
+        if self.step_s is None:
+            return None
+        expected = self._steps * self.step_s + self._validations * self.validation_s
+        slower = (now - self._first) / expected if expected > 0 else 1.0
+        if slower < _SLOWER * self._said:
+            return None
+        self._said = slower
+        left = slower * (event.steps - event.step) * self.step_s
+        return (
+            f"the machine is {slower:.1f} times slower than when the budget was turned into steps; the run goes on "
+            f"with its {event.steps} steps, about {left / 60:.0f} min more"
+        )
+
+    def still_rises(self, out: Path | None) -> str | None:
+        """At the end: the command that trains further, where the score on the held-back images still rose."""
+        if len(self._scores) < _FEWEST or out is None:
+            return None
+        last = self._scores[-1][0]
+        before = max(score for step, score in self._scores if step <= last * 2 / 3)
+        end = max(score for step, score in self._scores if step > last * 2 / 3)
+        if not end - before >= _RISE:
+            return None
+        return (
+            f"the score on the held-back images still rose ({before:.3f} after two thirds of the run, {end:.3f} at its "
+            f"end); more steps may pay: train the same data with --from {out} --budget 15min and another --out"
+        )
