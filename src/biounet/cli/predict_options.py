@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
-    Path, typer.Argument(help="A model file, as model.safetensors, or an exported form of one.")
-]
+Model = Annotated[Path, typer.Argument(help="A model file, as model.safetensors, or an exported form of one.")]
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, plates, folders or patterns.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Save = Annotated[
