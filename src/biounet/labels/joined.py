@@ -102,10 +102,9 @@ def numbers_by_first_pixel(read: Read, grid: Grid, count: int) -> Labels:
     firsts = np.full(count + 1, _NEVER, np.int64)
     for index in grid:
         start, stop = grid.bounds(index)
-        ids, dense = np.unique(read(start, stop), return_inverse=True)
-        first = first_pixels(
-            dense.reshape([e - a for a, e in zip(start, stop, strict=True)]), len(ids) - 1, start, grid.shape
-        )
+        labels = read(start, stop)
+        ids, dense = fastremap.unique(labels, return_inverse=True)
+        first = first_pixels(dense.reshape(labels.shape), len(ids) - 1, start, grid.shape)
         np.minimum.at(firsts, ids, first)
     return _by_first_pixel(firsts)
 

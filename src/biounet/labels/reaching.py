@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int32]
 Ids = npt.NDArray[Any]
 
-_KEPT = 16  # labelled blocks in memory
+_KEPT = 4  # labelled blocks in memory
 
 
 def blocks_wanted(

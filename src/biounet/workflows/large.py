@@ -155,7 +155,8 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
             job.compute(mine, told)
     for job in jobs if request.shard is None else ():
         while beyond := job.beyond():
-            listen(f"{job.regions.source.name}: objects of the region go on into {len(beyond)} more tiles", 0, 0)
+            more = f"{len(beyond)} more tile{'s' * (len(beyond) > 1)}"
+            listen(f"{job.regions.source.name}: objects of the region go on into {more}", 0, 0)
             if cluster is not None:
                 cluster.compute(job, request, told, beyond)
             else:

@@ -1,7 +1,7 @@
 """The part of an image that is to be predicted: a mask, outlines drawn in QuPath, or where there is tissue.
 
-Labels inside are those of the whole image: tiles that do not come near the region are left out, and so is
-nothing on which an object in it depends.
+Labels inside are those of the whole image: tiles that do not come near the region are left out, but none on
+which an object in it depends (`labels.reaching`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Read = Callable[[Place, Place], npt.NDArray[Any]]
 
 AUTO = "auto"
 _OUTLINES = (".geojson", ".geojson.gz")
-_AT_ONCE = 1 << 24  # pixels of a region that are looked at together
+_AT_ONCE = 1 << 22  # pixels of a region that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
