@@ -24,6 +24,7 @@ from biounet.inference.packages import import_or_refuse
 from biounet.labels.blocks import Index
 from biounet.model_file import Model
 from biounet.workflows.blocks import Job, open_job
+from biounet.workflows.region import open_region
 from biounet.workflows.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
@@ -81,9 +82,14 @@ class Cluster:
             if one is not None:
                 one.close()
 
-    def compute(self, job: Job, request: Request, told: Callable[[], None]) -> None:
-        """All tiles of a job that are not there yet."""
-        missing = job.missing()
+    def compute(
+        self, job: Job, request: Request, told: Callable[[], None], missing: Sequence[Index] | None = None
+    ) -> None:
+        """All tiles of a job that are not there yet, or those ``missing``."""
+        if missing is None:
+            missing = job.missing()
+            for _ in range(len(job.wanted) - len(missing)):
+                told()
         workers = max(1, len(self._client.scheduler_info()["workers"]))
         size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
         parts = [missing[first : first + size] for first in range(0, len(missing), size)]
@@ -94,8 +100,6 @@ class Cluster:
             ): part
             for part in parts
         }
-        for _ in range(len(job.grid) - len(missing)):
-            told()
         for future in self._dask.as_completed(futures):
             try:
                 future.result()
@@ -122,7 +126,8 @@ def compute_part(
     model, engine = _tools(recipe)
     budget = Budget(1 << 62, process_bytes())  # tiles were decided by who wrote the plan
     with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
-        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget)
+        region = open_region(request.region, regions, model.ndim)
+        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget, region=region)
         job.compute(part)
     return len(part)
 

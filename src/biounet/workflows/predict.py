@@ -41,6 +41,7 @@ from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results, write_run
 from biounet.workflows.scale import needs_scale
 from biounet.workflows.stream import Behind, ahead
+from biounet.workflows.zarr_results import check_targets
 
 __all__ = ["Done", "Request", "find_inputs", "predict_files", "refuse_failed"]
 
@@ -176,7 +177,13 @@ class _Stream:
     def _takes_blocks(self, path: Path, header: Header) -> bool:
         """Whether the image goes the way of `large`: too large for memory, another pixel size, several processes."""
         request, model = self.request, self.model
-        if self.cluster or request.shard or request.merge or folder_of(request.out, stem_name(path)).exists():
+        if (
+            self.cluster
+            or request.shard
+            or request.merge
+            or request.region
+            or folder_of(request.out, stem_name(path)).exists()
+        ):
             return True
         size = header.pixel_size_um
         known = size[-model.ndim :] if size is not None and len(size) >= model.ndim else None
@@ -213,6 +220,7 @@ class _Stream:
         file = _File(path, Done(str(path), stem_name(path)))
         start = time.perf_counter()
         try:
+            check_targets(path, self.request)
             if self._takes_blocks(path, read_header(path, fits=False)):
                 file.by_blocks = True
                 return file
