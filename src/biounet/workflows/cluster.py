@@ -55,6 +55,7 @@ class Cluster:
         self.address, self.recipe = address, recipe
         self._local: Any = None
         self._client: Any = None
+        self._begun: dict[Path, dict[Any, Sequence[Index]]] = {}
 
     def __enter__(self) -> Cluster:
         local = re.fullmatch(r"local:(\d+)", self.address)
@@ -85,21 +86,14 @@ class Cluster:
     def compute(
         self, job: Job, request: Request, told: Callable[[], None], missing: Sequence[Index] | None = None
     ) -> None:
-        """All tiles of a job that are not there yet, or those ``missing``."""
+        """All tiles of a job that are not there yet, or those ``missing``; returns when they are."""
         if missing is None:
-            missing = job.missing()
-            for _ in range(len(job.wanted) - len(missing)):
+            self.begin(job, request)
+            futures = self._begun.pop(job.store.folder.resolve())
+            for _ in range(len(job.wanted) - sum(map(len, futures.values()))):
                 told()
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
-        parts = [missing[first : first + size] for first in range(0, len(missing), size)]
-        source, folder = job.regions.source.resolve(), job.store.folder.resolve()
-        futures = {
-            self._client.submit(
-                compute_part, self.recipe, source, job.item, request, folder, part, retries=_RETRIES, pure=False
-            ): part
-            for part in parts
-        }
+        else:
+            futures = self._submit(job, request, missing)
         for future in self._dask.as_completed(futures):
             try:
                 future.result()
@@ -112,6 +106,25 @@ class Cluster:
                 ) from error
             for _ in futures[future]:
                 told()
+
+    def begin(self, job: Job, request: Request) -> None:
+        """Give out the tiles of a job that are not there yet, and do not wait for them; once a job."""
+        folder = job.store.folder.resolve()
+        if folder not in self._begun:
+            self._begun[folder] = self._submit(job, request, job.missing())
+
+    def _submit(self, job: Job, request: Request, missing: Sequence[Index]) -> dict[Any, Sequence[Index]]:
+        """The tiles in parts, by the future of each part."""
+        workers = max(1, len(self._client.scheduler_info()["workers"]))
+        size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
+        parts = [missing[first : first + size] for first in range(0, len(missing), size)]
+        source, folder = job.regions.source.resolve(), job.store.folder.resolve()
+        return {
+            self._client.submit(
+                compute_part, self.recipe, source, job.item, request, folder, part, retries=_RETRIES, pure=False
+            ): part
+            for part in parts
+        }
 
 
 def compute_part(

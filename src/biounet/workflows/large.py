@@ -7,6 +7,7 @@ model's, or are computed by several processes. Labels are those of the way throu
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,6 +114,20 @@ def predict_large(
     return done
 
 
+def begin_large(
+    model: Model, engine: Engine, path: Path, request: Request, *, budget: Budget, cluster: Cluster
+) -> None:
+    """Give out all tiles of a file to a cluster, so that small files are computed side by side, too."""
+    folder = folder_of(request.out, stem_name(path))
+    with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        region = open_region(request.region, regions, model.ndim)
+        for item in range(regions.item_count(model.ndim)):
+            job, _ = open_job(
+                model, engine, regions, item, request, folder=folder / str(item), budget=budget, region=region
+            )
+            cluster.begin(job, request)
+
+
 def _clear(jobs: list[Job], folder: Path) -> None:
     """Remove the blocks."""
     for job in jobs:
@@ -145,7 +160,8 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
         for job in jobs:
             cluster.compute(job, request, told)
     else:
-        number = 0
+        # images of one tile are shared out too: each begins at another shard, by its name
+        number = zlib.crc32(stem_name(jobs[0].regions.source).encode())
         for job in jobs:
             mine = []
             for index in job.wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from biounet.model_file import Model
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
 from biounet.workflows.inputs import find_inputs, select_channels
-from biounet.workflows.large import folder_of, predict_large
+from biounet.workflows.large import begin_large, folder_of, predict_large
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results, write_run
 from biounet.workflows.scale import needs_scale
@@ -142,6 +143,8 @@ class _Stream:
         """All inputs, in their order; what went wrong stands in each."""
         files: list[_File] = []
         waiting: list[tuple[_File, int]] = []  # images that may share a batch
+        for path in inputs if self.cluster is not None else ():
+            self._begin(path)
         with Behind() as writer:
             for file in ahead(self._read, inputs):
                 files.append(file)
@@ -167,6 +170,12 @@ class _Stream:
                         waiting = []
             self._compute(waiting, writer)
         return files
+
+    def _begin(self, path: Path) -> None:
+        """Give out the tiles of a file; what is wrong with it is said when its turn comes."""
+        assert self.cluster is not None
+        with suppress(BiounetError):
+            begin_large(self.model, self.engine, path, self.request, budget=self.budget, cluster=self.cluster)
 
     def _batch(self, plan: TilePlan) -> int:
         return tiles_at_once(plan, self.engine, memory=self._tile_memory())
