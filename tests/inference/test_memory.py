@@ -34,8 +34,9 @@ def test_the_least_that_is_named_is_enough(engine):
         assert len(Budget(least, base).plan((600, 800), engine, tile)) > 1
 
 
-def test_blocks_for_objects_shrink_with_the_memory():
+def test_blocks_for_objects_shrink_with_the_memory(monkeypatch):
     base = 300 << 20
+    monkeypatch.setattr("biounet.inference.memory.THREADS", 1)
     sides = [Budget(base + (more << 20), base).block(2, 20) for more in (170, 200, 220, 5000)]
     assert sides == sorted(sides)
     assert (sides[0], sides[-1]) == (256, 1024)

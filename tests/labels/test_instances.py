@@ -275,6 +275,36 @@ def test_growth_and_giving_back_on_a_crop_with_their_reach_equal_the_whole(data,
     np.testing.assert_array_equal(give_back(seeds[outer], steps)[back], whole[inner])
 
 
+def grown_pixel_by_pixel(labels, into, steps):
+    """The definition, step by step and pixel by pixel."""
+    result = labels.copy()
+    for _ in range(steps):
+        before = result.copy()
+        for place in np.ndindex(labels.shape):
+            if before[place] == 0 and into[place]:
+                around = []
+                for axis in range(labels.ndim):
+                    for step in (-1, 1):
+                        at = list(place)
+                        at[axis] += step
+                        if 0 <= at[axis] < labels.shape[axis]:
+                            around.append(before[tuple(at)])
+                around = [value for value in around if value > 0]
+                result[place] = min(around, default=0)
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([(9, 11), (1, 14), (5, 4, 6)]), st.integers(0, 10_000), st.integers(0, 6))
+def test_growth_follows_its_definition(shape, seed, steps):
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random(shape) < 0.15, rng.integers(-1, 9, shape), 0).astype(np.int32)
+    into = rng.random(shape) < 0.7
+    before = labels.copy()
+    np.testing.assert_array_equal(grow(labels, into, steps), grown_pixel_by_pixel(labels, into, steps))
+    np.testing.assert_array_equal(labels, before)
+
+
 def test_less_than_the_stated_reach_would_not_do():
     """The property above can fail: one pixel less of halo, another result."""
     seeds, into = picture("1......"), np.ones((1, 7), bool)

@@ -39,7 +39,7 @@ def test_labels_are_those_of_the_whole_image_at_any_size_of_block(data, shape, s
     grid = Grid(shape, tuple(data.draw(st.integers(-(-n // 4), n)) for n in shape))
     visits = []
     joined = join_instances(
-        reader(mark(probability, chosen)), grid, chosen, MemoryStore(), told=lambda: visits.append(1)
+        reader(mark(probability, chosen)), grid, chosen, MemoryStore(), threads=2, told=lambda: visits.append(1)
     )
     np.testing.assert_array_equal(joined.read((0,) * len(shape), shape), whole)
     assert joined.count == whole.max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ CACHE_BYTES = 48 << 20  # of decoded blocks, and as much of decoded pixels
 _RESERVE = 160 << 20  # caches, a window on its way, what libraries take when first used
 _TILE_SHARE = 0.85  # of what is left, for a tile: allocators keep some of what was given back
 _BLOCK_BYTES = 90  # a pixel while objects are joined: ids, masks, and copies of them
+THREADS = min(4, os.cpu_count() or 1)  # that join objects, each with a block of its own
 _LARGEST_BLOCK = {2: 1024, 3: 96}
 
 
@@ -51,7 +53,7 @@ class Budget:
 
     def block(self, ndim: int, reach: int) -> int:
         """Side of the blocks in which objects are joined, whose ``reach`` is read around them."""
-        side = int((max(0, self.limit - self.base - _RESERVE) / 2 / _BLOCK_BYTES) ** (1 / ndim)) - 2 * reach
+        side = int((max(0, self.limit - self.base - _RESERVE) / 2 / THREADS / _BLOCK_BYTES) ** (1 / ndim)) - 2 * reach
         return max(_LARGEST_BLOCK[ndim] // 4, min(_LARGEST_BLOCK[ndim], side))
 
 

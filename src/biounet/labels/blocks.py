@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -119,20 +121,35 @@ def key_of(layer: str, index: Index) -> str:
     return f"{layer}/{'-'.join(map(str, index))}"
 
 
+def for_each(
+    indices: Iterable[Index], work: Callable[[Index], None], *, threads: int = 1, told: Callable[[], None] | None = None
+) -> None:
+    """Do ``work`` for every block, some side by side; ``told`` is called after each, in order."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="blocks") as executor:
+        for _ in executor.map(work, indices):
+            if told:
+                told()
+
+
 class Cache:
-    """The arrays of a store that were used last, ``most_bytes`` of them at most (and always one)."""
+    """The arrays of a store that were used last, ``most_bytes`` of them at most (and always one); for threads, too."""
 
     def __init__(self, store: Store, most_bytes: int = 64 << 20) -> None:
         self.store, self._most, self._size = store, most_bytes, 0
         self._kept: OrderedDict[tuple[str, str], Array] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: str, name: str) -> Array:
         """One of the arrays under a key."""
-        if (key, name) in self._kept:
-            self._kept.move_to_end((key, name))
-            return self._kept[key, name]
-        array = self._kept[key, name] = self.store.get(key)[name]
-        self._size += array.nbytes
-        while self._size > self._most and len(self._kept) > 1:
-            self._size -= self._kept.popitem(last=False)[1].nbytes
+        with self._lock:
+            if (key, name) in self._kept:
+                self._kept.move_to_end((key, name))
+                return self._kept[key, name]
+        array = self.store.get(key)[name]
+        with self._lock:
+            if (key, name) not in self._kept:
+                self._kept[key, name] = array
+                self._size += array.nbytes
+            while self._size > self._most and len(self._kept) > 1:
+                self._size -= self._kept.popitem(last=False)[1].nbytes
         return array

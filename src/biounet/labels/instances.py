@@ -239,17 +239,40 @@ def grow(labels: Labels, into: Mask, steps: int) -> Labels:
     """Objects grown in lock step through the pixels of ``into``, at most ``steps`` from face to face.
 
     An unlabelled pixel takes, in the first step in which any face neighbour has a label, the lowest
-    of its neighbours' labels. Labels outside ``into`` stay. Reach: ``steps``.
+    of its neighbours' labels. Labels outside ``into`` stay. Reach: ``steps``. Only the pixels of the
+    last step are looked at in the next, so the work is that of the pixels gained.
     """
-    result = labels.copy()
-    free = into & (labels == 0)
+    padded = np.pad(labels, 1)
+    free = np.pad(into & (labels == 0), 1)
+    flat, is_free = padded.reshape(-1), free.reshape(-1)
+    sides = [stride // padded.itemsize for stride in padded.strides]
+    offsets = [sign * side for side in sides for sign in (1, -1)]
+    front = np.flatnonzero(_beside(free) & (padded > 0)) if steps > 0 and is_free.any() else np.zeros(0, np.intp)
+    lowest = np.full(flat.shape if front.size else 0, _NONE, np.int32)
     for _ in range(steps):
-        lowest = _spread(np.where(result > 0, result, _NONE), np.minimum)
-        taken = free & (lowest < _NONE)
-        if not taken.any():
+        reached = [front + offset for offset in offsets]
+        inside = [is_free[places] for places in reached]
+        places = np.concatenate([place[kept] for place, kept in zip(reached, inside, strict=True)])
+        if not places.size:
             break
-        result[taken] = lowest[taken]
-        free &= ~taken
+        np.minimum.at(lowest, places, np.concatenate([flat[front[kept]] for kept in inside]))
+        flat[places] = lowest[places]
+        front = places[is_free[places]]
+        is_free[places] = False
+        order = np.arange(front.size, dtype=np.int32)
+        lowest[front] = order  # of pixels reached from several sides one is kept
+        front = front[lowest[front] == order]
+    return padded[(slice(1, -1),) * labels.ndim].copy()
+
+
+def _beside(mask: Mask) -> Mask:
+    """Pixels with a face neighbour in the mask."""
+    result = np.zeros_like(mask)
+    for axis in range(mask.ndim):
+        ahead = (slice(None),) * axis + (slice(1, None),)
+        behind = (slice(None),) * axis + (slice(None, -1),)
+        result[ahead] |= mask[behind]
+        result[behind] |= mask[ahead]
     return result
 
 

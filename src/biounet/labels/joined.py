@@ -14,7 +14,7 @@ import fastremap
 import numpy as np
 import numpy.typing as npt
 
-from biounet.labels.blocks import Cache, Grid, Index, Place, Read, Store, key_of, window
+from biounet.labels.blocks import Cache, Grid, Index, Place, Read, Store, for_each, key_of, window
 from biounet.labels.instances import (
     CELL,
     InstanceSettings,
@@ -48,6 +48,22 @@ class Joined:
         return np.asarray(self._final[self._cache.get(key_of(_LAYER, index), "labels")])
 
 
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """How all blocks are visited."""
+
+    grid: Grid
+    cache: Cache
+    threads: int
+    told: Callable[[], None] | None
+
+    def each(self, work: Callable[[Index], None]) -> None:
+        for_each(self.grid, work, threads=self.threads, told=self.told)
+
+    def find(self, layer: str, mask: Read, *, full: bool = False) -> Pieces:
+        return find_pieces(layer, mask, self.grid, self.cache, full=full, threads=self.threads, told=self.told)
+
+
 def join_instances(
     marks: Read,
     grid: Grid,
@@ -55,18 +71,21 @@ def join_instances(
     store: Store,
     *,
     cache_bytes: int = 64 << 20,
+    threads: int = 1,
     told: Callable[[], None] | None = None,
 ) -> Joined:
     """Objects from ``marks(start, stop)``, uint8 windows of `instances.mark` inside ``grid.shape``.
 
     Equal to `instances.instances_from_marks` of the whole array, ids included, for every size of block.
-    ``told`` is called after every block of every pass; `passes` says how many these are.
+    Blocks of a pass are done by ``threads`` side by side. ``told`` is called after every block of every
+    pass; `passes` says how many these are.
     """
     cache = Cache(store, cache_bytes)
-    base, count = _unnumbered(marks, grid, settings, cache, told)
+    walk = _Walk(grid, cache, threads, told)
+    base, count = _unnumbered(marks, settings, walk)
     steps = settings.give_back_px
-    firsts = np.full(count + 1, _NEVER, np.int64)
-    for index in grid:
+
+    def finish(index: Index) -> None:
         key = key_of(_LAYER, index)
         if not store.has(key):
             start, stop = grid.bounds(index)
@@ -76,10 +95,12 @@ def join_instances(
             first = first_pixels(dense.reshape(labels.shape), len(ids) - 1, start, grid.shape)
             store.put(f"{key}.first", {"ids": ids, "first": first})
             store.put(key, {"labels": np.ascontiguousarray(labels)})
-        table = store.get(f"{key}.first")
+
+    walk.each(finish)
+    firsts = np.full(count + 1, _NEVER, np.int64)
+    for index in grid:
+        table = store.get(f"{key_of(_LAYER, index)}.first")
         np.minimum.at(firsts, table["ids"], table["first"])
-        if told:
-            told()
     return Joined(count, grid, cache, _by_first_pixel(firsts))
 
 
@@ -109,9 +130,7 @@ def numbers_by_first_pixel(read: Read, grid: Grid, count: int) -> Labels:
     return _by_first_pixel(firsts)
 
 
-def _unnumbered(
-    marks: Read, grid: Grid, settings: InstanceSettings, cache: Cache, told: Callable[[], None] | None
-) -> tuple[Callable[[Place, Place], Labels], int]:
+def _unnumbered(marks: Read, settings: InstanceSettings, walk: _Walk) -> tuple[Callable[[Place, Place], Labels], int]:
     """Objects before the line is given back, with preliminary ids as in memory, and how many."""
 
     def cells(start: Place, stop: Place) -> npt.NDArray[np.bool_]:
@@ -119,46 +138,42 @@ def _unnumbered(
 
     filled = cells
     if settings.fill_holes_px > 0:
-        every = find_pieces("holes", lambda a, e: ~cells(a, e), grid, cache, full=True, told=told)
+        every = walk.find("holes", lambda a, e: ~cells(a, e), full=True)
         holes = every.keep((every.size <= settings.fill_holes_px) & ~every.at_edge)
 
         def filled(start: Place, stop: Place) -> npt.NDArray[np.bool_]:
             return np.asarray(cells(start, stop) | (holes.read(start, stop) > 0))
 
-    pieces = find_pieces("pieces", filled, grid, cache, told=told)
+    pieces = walk.find("pieces", filled)
     pieces = pieces.keep(pieces.size >= settings.smallest_px)
     if settings.split is None:
         return pieces.read, pieces.count
-    return _split(pieces, marks, grid, settings.split, settings.smallest_px, cache, told)
+    return _split(pieces, marks, settings.split, settings.smallest_px, walk)
 
 
 def _split(
-    pieces: Pieces,
-    marks: Read,
-    grid: Grid,
-    split: SplitSettings,
-    smallest_px: int,
-    cache: Cache,
-    told: Callable[[], None] | None,
+    pieces: Pieces, marks: Read, split: SplitSettings, smallest_px: int, walk: _Walk
 ) -> tuple[Callable[[Place, Place], Labels], int]:
     """`instances.split_touching`, block by block."""
+    grid, cache = walk.grid, walk.cache
 
     def inner(start: Place, stop: Place) -> npt.NDArray[np.bool_]:
         outer = grid.widened(start, stop, depth_reach(split))
         found = inner_pixels(pieces.read(*outer) > 0, marks(*outer), split)
         return np.asarray(found[window(outer[0], start, stop)])
 
-    seeds = find_pieces("seeds", inner, grid, cache, told=told)
+    seeds = walk.find("seeds", inner)
     seeds = seeds.keep(seeds.size >= split.smallest_seed_px)
-    for index in grid:
+
+    def grow_seeds(index: Index) -> None:
         key = key_of("grown", index)
         if not cache.store.has(key):
             start, stop = grid.bounds(index)
             outer = grid.widened(start, stop, split.reach_px)
             grown = grow(seeds.read(*outer), pieces.read(*outer) > 0, split.reach_px)
             cache.store.put(key, {"labels": np.ascontiguousarray(grown[window(outer[0], start, stop)])})
-        if told:
-            told()
+
+    walk.each(grow_seeds)
 
     def read_grown(start: Place, stop: Place) -> Labels:
         return grid.assemble(start, stop, lambda index: cache.get(key_of("grown", index), "labels"), np.int32)
@@ -166,7 +181,7 @@ def _split(
     def left(start: Place, stop: Place) -> npt.NDArray[np.bool_]:
         return np.asarray((pieces.read(start, stop) > 0) & (read_grown(start, stop) == 0))
 
-    rest = find_pieces("rest", left, grid, cache, told=told)
+    rest = walk.find("rest", left)
     rest = rest.keep(rest.size >= smallest_px, before=seeds.count)
 
     def read(start: Place, stop: Place) -> Labels:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from biounet.labels.blocks import Array, Cache, Grid, Index, Place, Read, key_of
+from biounet.labels.blocks import Array, Cache, Grid, Index, Place, Read, for_each, key_of
 from biounet.labels.components import CONNECTIVITY
 
 Int64 = npt.NDArray[np.int64]
@@ -73,19 +73,27 @@ class Pieces:
 
 
 def find_pieces(
-    layer: str, mask: Read, grid: Grid, cache: Cache, *, full: bool = False, told: Callable[[], None] | None = None
+    layer: str,
+    mask: Read,
+    grid: Grid,
+    cache: Cache,
+    *,
+    full: bool = False,
+    threads: int = 1,
+    told: Callable[[], None] | None = None,
 ) -> Pieces:
     """The components of ``mask(start, stop)``, all kept; blocks that the store has already are not done again.
 
-    By faces, or by corners too (``full``). ``told`` is called after each block.
+    By faces, or by corners too (``full``). ``told`` is called after each block; ``threads`` work side by side.
     """
-    for index in grid:
+
+    def label(index: Index) -> None:
         if not cache.store.has(key_of(layer, index)):
             labels, ends = _labelled(mask, grid, index, full)
             cache.store.put(key_of(layer + _ENDS, index), ends)
             cache.store.put(key_of(layer, index), {"labels": labels})
-        if told:
-            told()
+
+    for_each(grid, label, threads=threads, told=told)
     return _joined(layer, grid, cache)
 
 

@@ -25,7 +25,7 @@ from biounet.images.resample import nearest_window
 from biounet.images.writing import write_labels, write_png, write_probabilities
 from biounet.images.writing_large import write_large_labels, write_large_probabilities
 from biounet.inference.engines import Engine
-from biounet.inference.memory import CACHE_BYTES, Budget
+from biounet.inference.memory import CACHE_BYTES, THREADS, Budget
 from biounet.inference.predict import Prediction, instance_settings, show_bytes, tile_memory
 from biounet.labels.blocks import Grid, Place
 from biounet.labels.instances import reach
@@ -200,7 +200,7 @@ def _found(job: Job, budget: Budget, listen: Listener) -> _Found:
         settings = instance_settings(job.model.postprocessing)
         side = budget.block(job.model.ndim, reach(settings))
         grid = Grid(job.shape, tuple(min(side, n) for n in job.shape))
-        joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES)
+        joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES, threads=THREADS)
         read, count = joined.read, joined.count
     classes = _object_classes(job, joined) if joined is not None and len(job.model.classes) > 2 else None
 
