@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A model file, as model.safetensors, or an exported form of one.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or patterns.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
@@ -44,6 +45,7 @@ def predict(
     least_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Share of labels that int8 must leave as in fp32.")
     ] = 0.998,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
     channels: options.Channels = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -68,6 +70,8 @@ def predict(
         pixel_size_um=None if pixel_size is None else parse_pixel_size(pixel_size),
         shard=None if shard is None else parse_shard(shard),
         merge=merge,
+        report=report,
+        command=options.typed(context),
     )
     paths = find_inputs(inputs)
     loaded = open_model(model)

@@ -119,7 +119,7 @@ def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
         extras.append(f"dropout of {network['dropout']:g}")
     added = f", with {_and(extras)}" if extras else ""
     if name == "unet":
-        stem = max(network.get("stem") or (1,))
+        stem = max(network.get("stem") or [1])
         taken = f"; {stem} pixels a side were taken together first" if stem > 1 else ""
         return (
             f"The network was a U-Net of unpadded convolutions (Ronneberger et al. 2015) with {network['depth']} "
@@ -191,7 +191,6 @@ def _augmentation(of: Mapping[str, Any]) -> str:
 def _postprocessing(values: Mapping[str, Any]) -> str:
     if not values:
         return ""
-    grown = values.get("give_back_px")
     steps = [
         f"objects below {values['smallest_px']} pixels were dropped" if values.get("smallest_px") else "",
         f"holes up to {values['fill_holes_px']} pixels were filled" if values.get("fill_holes_px") else "",

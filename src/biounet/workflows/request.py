@@ -22,7 +22,8 @@ class Request:
 
     ``memory``: bytes that the whole process may take. ``pixel_size_um``: of the inputs, per spatial axis
     or one for all, in place of what files state. ``shard``: (i, n), compute every n-th tile from the i-th
-    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``region``: see
+    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``report``: whether to
+    write ``report.html``, which says the ``command`` that was typed. ``region``: see
     `workflows.region`.
     """
 
@@ -35,6 +36,8 @@ class Request:
     pixel_size_um: tuple[float, ...] | None = None
     shard: tuple[int, int] | None = None
     merge: bool = False
+    report: bool = True
+    command: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.save) - set(SAVED))
