@@ -104,7 +104,7 @@ def _data(model: Trained) -> Iterator[str]:
 
 
 def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    name = network.get("name")
+    name = str(network.get("name"))
     if name == "patch_cnn":
         return (
             f"The network classified each pixel from a window of {network['window']} pixels a side, after Ciresan et "
@@ -125,7 +125,7 @@ def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
             f"The network was a U-Net of unpadded convolutions (Ronneberger et al. 2015) with {network['depth']} "
             f"poolings and {network['width']} channels in the first level{added}{taken}."
         )
-    if str(name).startswith("fcn"):
+    if name.startswith("fcn"):
         return f"The network was a fully convolutional FCN-{name[3:]} (Long et al. 2015){added}."
     return "The network was one of the authors' own."
 

@@ -49,7 +49,8 @@ def write_evaluation_page(path: Path, evaluation: Evaluation, predicted: Path, c
         Section("What was inferred", [Table("", ["statement"], [[line] for line in evaluation.statements])]),
         Section("How to repeat it", [Code(command, "Command"), _origin(predicted)]),
     ]
-    lead = f"{_counted(len(order), 'image')} of {result['task']}, compared with the truth."
+    by = "object by object" if result["task"] == "instances" else "class by class"
+    lead = f"{_counted(len(order), 'image')}, compared with the truth {by}."
     write_page(path, title="biounet evaluation", lead=lead, sections=sections)
 
 

@@ -92,10 +92,7 @@ def _numbers(run: Mapping[str, Any], results: Sequence[Done]) -> Numbers:
 
 
 def _inputs(order: Sequence[Done]) -> Table:
-    rows = [
-        [done.name, _outcome(done), done.objects, "x".join(map(str, done.shape)), f"{done.seconds:.2f}"]
-        for done in order
-    ]
+    rows = [[done.name, _outcome(done), done.objects, "x".join(map(str, done.shape)), done.seconds] for done in order]
     note = "Failed images first, then those in which nothing was found."
     return Table("Images", ["image", "outcome", "objects", "pixels", "seconds"], rows, note)
 
@@ -129,12 +126,16 @@ def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
     facts = [
         ["model SHA-256", run["model_sha256"]],
         ["engine", f"{run['engine']}, {run['precision']}"],
-        *([name, str(value)] for name, value in dotted(run["settings"])),
+        *([name, _said(value)] for name, value in dotted(run["settings"]) if value is not None),
         *([f"version of {name}", str(value)] for name, value in run["versions"].items() if value),
         *(["note", note] for note in run["notes"]),
     ]
     table = Table("Settings and versions", ["what", "value"], facts)
     return [Code(command, "Command"), table] if command else [table]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _counted(number: int, what: str) -> str:
