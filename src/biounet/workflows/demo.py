@@ -124,7 +124,7 @@ def make_sample(folder: Path, seed: int) -> tuple[list[Picture], list[Labels]]:
 
 def predict_unseen(model: Model, folder: Path) -> tuple[Labels, Any]:
     """Labels of the unseen image, written and read back as a user would have them."""
-    request = Request(folder / "prediction", save=("labels", "probabilities", "overlay"))
+    request = Request(folder / "prediction", save=("labels", "probabilities", "overlay"), report=False)
     done = predict_files(model, make_engine(model), [folder / "unseen.tif"], request)[0]
     return load_labels(folder / "prediction" / "unseen_labels.tif")[0], done
 
