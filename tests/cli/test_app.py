@@ -13,7 +13,7 @@ from biounet.cli.app import make_app
 from biounet.cli.console import Console
 from biounet.errors import BiounetError, DataError, ModelFileError, PartialError, UsageError
 
-COMMANDS = ["demo", "check", "train", "predict", "evaluate", "compare", "show"]
+COMMANDS = ["demo", "check", "train", "predict", "evaluate", "compare", "show", "export"]
 
 
 def python(code, *arguments, **options):

@@ -79,7 +79,7 @@ def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
     assert run["settings"] == {
         "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None, "tta": "none",
-        "pixel_size_um": None,
+        "pixel_size_um": None, "region": None,
         "postprocessing": load_model(model).postprocessing,
     }  # fmt: skip
     assert run["versions"]["biounet"] == version("biounet")
@@ -342,3 +342,27 @@ def test_an_ome_zarr_folder_is_predicted_like_a_file(biounet, model, image, tmp_
     assert biounet("predict", model, image, "--out", tmp_path / "b").code == 0
     assert np.array_equal(labels_of(tmp_path / "a", "zelle 9"), labels_of(tmp_path / "b", "zelle 9"))
     assert read_image(tmp_path / "a" / "zelle 9_labels.tif").pixel_size_um == (0.5, 0.25)
+
+
+def test_a_region_and_labels_in_place(biounet, model, image, tmp_path, write_zarr):
+    """The labels of one command, in the image, are those that another writes beside it."""
+    path = write_zarr(tmp_path / "feld.ome.zarr", read_image(image).array)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:40, :30] = 1
+    tifffile.imwrite(tmp_path / "maske.tif", mask)
+    same = ["predict", model, path, "--out", tmp_path / "o", "--region", tmp_path / "maske.tif"]
+    assert biounet(*same).code == 0
+    done = biounet(*same, "--in-place", "--label-name", "kerne", "--json")
+    assert done.json["images"][0]["files"] == [str(path / "labels" / "kerne"), "feld_overlay.png"]
+    found = read_image(path / "labels" / "kerne").array
+    assert np.array_equal(found, labels_of(tmp_path / "o", "feld"))
+    assert not found[mask == 0].any()
+    again = biounet(*same, "--in-place", "--label-name", "kerne")
+    assert again.code == 3
+    assert "has labels 'kerne'; choose another --label-name, or replace them with --overwrite" in again.complaint
+    assert biounet(*same, "--in-place", "--label-name", "kerne", "--overwrite").code == 0
+    wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--wells", "B03")
+    assert (wrong.code, wrong.complaint.split(":")[0]) == (2, "--wells 'B03'")
+    wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--region", "nothing.tif")
+    assert wrong.code == 2
+    assert "--region nothing.tif: there is no such file" in wrong.complaint

@@ -54,8 +54,11 @@ def test_what_lies_outside_the_image_is_cut_off():
 
 @given(st.lists(st.tuples(*[st.integers(-20, 100)] * 2), min_size=3, max_size=8), st.booleans())
 def test_the_same_pixels_as_a_point_in_polygon_test(points, backwards):
-    """An independent implementation, on polygons that may cross themselves; odd numbers avoid ties."""
-    ring = np.array(points, float) / 8.0123 + 0.0617 * np.pi
+    """An independent implementation, on polygons that may cross themselves; odd numbers avoid ties.
+
+    They are others for y than for x, or a diagonal would run through the centres of pixels.
+    """
+    ring = np.array(points, float) / (8.0123, 8.0271) + (0.0617 * np.pi, 0.0731 * np.e)
     ring = ring[::-1] if backwards else ring
     centres = np.stack(np.mgrid[:10, :12], -1).reshape(-1, 2) + 0.5
     assert np.array_equal(whole([ring], (10, 12)).ravel(), points_in_poly(centres, ring))

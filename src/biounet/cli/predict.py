@@ -6,53 +6,51 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from biounet.cli import options
-from biounet.cli.console import Console
+from biounet.cli import predict_options as given
+from biounet.cli.console import Bar, Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
     from biounet.model_file import Model
     from biounet.workflows.cluster import Cluster
-    from biounet.workflows.request import Done, Request
+    from biounet.workflows.request import Done, Listener, Request
 
 
 def predict(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="A model file, as model.safetensors, or an exported form of one.")],
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders or patterns.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    save: Annotated[
-        str, typer.Option(help="Of labels, probabilities, overlay, rois, geojson, geojson.gz, table, ctc; with commas.")
-    ] = "labels,overlay",
-    tile: Annotated[int | None, typer.Option(help="Side of a tile's output in pixels.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Limit for the whole process, as 2GB.")] = None,
-    pixel_size: Annotated[
-        str | None, typer.Option(help="Pixel size of the inputs, as 0.25um or 1x0.25x0.25um.")
-    ] = None,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Compute the I-th of N shares of the tiles.")] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Join what shards computed and write the results.")] = False,
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler, or local:N processes of this machine.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="auto, openvino, onnx, torch, or an exported file.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 (exact), bf16 or int8.")] = "fp32",
-    tta: Annotated[str, typer.Option(help="Average over views: none, flips or all.")] = "none",
-    calibrate: Annotated[str | None, typer.Option(help="Images for int8, instead of the model's own.")] = None,
-    least_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of labels that int8 must leave as in fp32.")
-    ] = 0.998,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html.")] = True,
+    model: given.Model,
+    inputs: given.Inputs,
+    out: given.Out,
+    save: given.Save = "labels,overlay",
+    tile: given.Tile = None,
+    memory: given.Memory = None,
+    pixel_size: given.PixelSize = None,
+    region: given.Region = None,
+    wells: given.Wells = None,
+    in_place: given.InPlace = False,
+    label_name: given.LabelName = "biounet",
+    overwrite: given.Overwrite = False,
+    shard: given.Shard = None,
+    merge: given.Merge = False,
+    cluster: given.Cluster = None,
+    engine: given.Engine = "auto",
+    precision: given.Precision = "fp32",
+    tta: given.Tta = "none",
+    calibrate: given.Calibrate = None,
+    least_agreement: given.LeastAgreement = 0.998,
+    report: given.Report = True,
     channels: options.Channels = None,
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Write NAME_labels.tif for every image, an overlay to look at, and run.json."""
+    """Write NAME_labels.tif for every image, an overlay to look at, run.json and report.html."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.inference.exported import open_model
@@ -72,26 +70,33 @@ def predict(
         merge=merge,
         report=report,
         command=options.typed(context),
+        region=region,
+        in_place=in_place,
+        label_name=label_name,
+        overwrite=overwrite,
     )
-    paths = find_inputs(inputs)
+    paths = find_inputs(inputs, wells=wells)
     loaded = open_model(model)
     choice = _engine(loaded, request, engine, device, precision, calibrate, least_agreement)
     for note in _said(choice):
         console.note(note)
     start_up = time.perf_counter() - start
     with _cluster(cluster, model, choice, device) as workers, console.progress("predicting", None) as bar:
-
-        def listen(text: str, done: int, total: int) -> None:
-            if text:
-                console.note(text)
-            else:
-                bar.update(done, total)
-
+        listen = _listener(console, bar)
         results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen, cluster=workers)
-    _finish(
-        console, out, loaded, choice, results, {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
-    )
+    seconds = {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
+    _finish(console, out, loaded, choice, results, seconds)
     refuse_failed(results)
+
+
+def _listener(console: Console, bar: Bar) -> Listener:
+    def listen(text: str, done: int, total: int) -> None:
+        if text:
+            console.note(text)
+        else:
+            bar.update(done, total)
+
+    return listen
 
 
 def _engine(

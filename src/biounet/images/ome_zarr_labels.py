@@ -118,6 +118,14 @@ def add_zarr_labels(
     return labels / name
 
 
+def has_zarr_labels(image: str | Path, name: str) -> bool:
+    """Whether an OME-Zarr image has labels of this name, in its list or as a folder."""
+    with reading(Path(image)):
+        source = read_multiscale(Path(image))
+        labels = source.group / "labels"
+        return name in _read_list(labels, source.version)[0] or (labels / name).exists()
+
+
 def _write(folder: Path, read: Read, grid: _Grid, largest_id: int, tile: int) -> None:
     """The group of a label image with all its levels, each made of the one before."""
     zarr = load_zarr(folder)

@@ -89,11 +89,24 @@ def passes(settings: InstanceSettings) -> int:
 
 
 def _by_first_pixel(firsts: Int64) -> Labels:
-    """Final id by preliminary id. Every object has a pixel, so all are numbered; index 0 stays 0."""
+    """Final id by preliminary id, 0 for those without a pixel; index 0 stays 0."""
     final = np.zeros(len(firsts), np.int32)
     order = 1 + np.argsort(firsts[1:], kind="stable")
-    final[order] = np.arange(1, len(firsts))
+    order = order[firsts[order] < _NEVER]
+    final[order] = np.arange(1, len(order) + 1)
     return final
+
+
+def numbers_by_first_pixel(read: Read, grid: Grid, count: int) -> Labels:
+    """New ids of the ids 0..``count``, 1..n by first pixel in ``read(start, stop)``; 0 for those without a pixel."""
+    firsts = np.full(count + 1, _NEVER, np.int64)
+    for index in grid:
+        start, stop = grid.bounds(index)
+        labels = read(start, stop)
+        ids, dense = fastremap.unique(labels, return_inverse=True)
+        first = first_pixels(dense.reshape(labels.shape), len(ids) - 1, start, grid.shape)
+        np.minimum.at(firsts, ids, first)
+    return _by_first_pixel(firsts)
 
 
 def _unnumbered(

@@ -30,23 +30,40 @@ class Trained(Protocol):
     """What the paragraph needs of a model; `biounet.model_file.Model` has it."""
 
     @property
-    def network(self) -> Mapping[str, Any]: ...
+    def network(self) -> Mapping[str, Any]:
+        """Description of the network."""
+
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """'instances' or 'classes'."""
+
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Names by class id, background first."""
+
     @property
-    def channels(self) -> tuple[str, ...]: ...
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+
     @property
-    def pixel_size_um(self) -> tuple[float, ...] | None: ...
+    def pixel_size_um(self) -> tuple[float, ...] | None:
+        """Per spatial axis, or None."""
+
     @property
-    def postprocessing(self) -> Mapping[str, Any]: ...
+    def postprocessing(self) -> Mapping[str, Any]:
+        """Settings that turn probabilities into objects."""
+
     @property
-    def training(self) -> Mapping[str, Any]: ...
+    def training(self) -> Mapping[str, Any]:
+        """Settings, seed, steps, images, scores, versions, statements."""
+
     @property
-    def ndim(self) -> int: ...
+    def ndim(self) -> int:
+        """Spatial axes, 2 or 3."""
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Of the model file."""
 
 
 def methods_text(model: Trained) -> str:

@@ -30,10 +30,12 @@ from biounet.inference.predict import instance_settings
 from biounet.inference.tiling import TilePlan, plan_tiles
 from biounet.inference.windows import SeamCheck, Source, compare_seams, predict_window, seam_windows
 from biounet.labels.blocks import Cache, Grid, Index, Place, key_of
-from biounet.labels.instances import mark
+from biounet.labels.instances import CELL, mark
 from biounet.labels.kinds import weights
+from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
 from biounet.workflows.inputs import select_channels
+from biounet.workflows.region import Region
 from biounet.workflows.request import Request
 from biounet.workflows.scale import choose_level
 from biounet.workflows.stream import Behind
@@ -42,6 +44,7 @@ Array = npt.NDArray[Any]
 
 _TILES, _SCALE = "tiles", "scale"
 _PROBE = "probe"
+_DRAWS = 8  # of windows across seams, until enough of them lie in tiles that are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class Job:
 
     ``level``: of the pyramid that is read; ``level_shape`` its size, which is resampled to ``shape``.
     ``kept``: what each tile leaves besides marks or class ids: "probabilities", "weights" (whole numbers in
-    proportion to them), or nothing.
+    proportion to them), or nothing. ``region``: outside it tiles are left out. ``wanted``: those that are not,
+    apart from tiles into which objects go on (`beyond`); ``seams``: windows that are checked.
     """
 
     model: Model
@@ -66,10 +70,15 @@ class Job:
     tta: str
     kept: str
     store: FolderStore
+    region: Region | None = None
     cache: Cache = field(init=False)
+    wanted: list[Index] = field(init=False)
+    seams: list[tuple[Index, Index]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache", Cache(self.store, CACHE_BYTES))
+        object.__setattr__(self, "wanted", self._wanted())
+        object.__setattr__(self, "seams", self._seams())
 
     @property
     def grid(self) -> Grid:
@@ -97,26 +106,67 @@ class Job:
         """The image as the network sees it."""
         return Source(self.shape, lambda start, stop: self.scale.apply(self.pixels(start, stop)))
 
+    def _wanted(self) -> list[Index]:
+        """Tiles that touch the region, or hold a pixel on which a line given back in it depends."""
+        if self.region is None:
+            return list(self.grid)
+        near, by = self.region.near, self._around()[0]
+        return [i for i in self.grid if near(self.item, self.shape, *self.grid.bounds(i), by=by).any()]
+
+    def _around(self) -> tuple[int, int]:
+        """Pixels around the region whose objects are needed whole, and around these objects."""
+        if self.model.task == "classes":
+            return 0, 0
+        settings = instance_settings(self.model.postprocessing)
+        around = settings.fill_holes_px + 1
+        return 3 * settings.give_back_px + around, settings.give_back_px + around
+
+    def _seams(self) -> list[tuple[Index, Index]]:
+        if self.region is None:
+            return seam_windows(self.plan)
+        computed, most = set(self.wanted), len(seam_windows(self.plan))
+        drawn = [window for seed in range(_DRAWS) for window in seam_windows(self.plan, seed=seed)]
+        return [w for w in drawn if computed.issuperset(self.grid.touched(*w))][:most]
+
+    def there(self, index: Index) -> bool:
+        """Whether a tile is computed."""
+        return self.store.has(key_of(_TILES, index))
+
     def missing(self) -> list[Index]:
-        """Tiles that are not there yet."""
-        return [index for index in self.grid if not self.store.has(key_of(_TILES, index))]
+        """Tiles that are wanted and not there yet."""
+        return [index for index in self.wanted if not self.there(index)]
+
+    def beyond(self) -> list[Index]:
+        """Tiles that are not there into which objects of the region go on; to be asked until there are none."""
+        if self.region is None or self.model.task == "classes":
+            return []
+        region = self.region
+        near, reach = self._around()
+        # the class of an object is that of all its pixels, also of those outside: its neighbours decide where it ends
+        beside = near + reach if len(self.model.classes) > 2 else 0
+        found = blocks_wanted(
+            self.grid,
+            lambda index: (self.store.get(key_of(_TILES, index))["ids"] & CELL) > 0,
+            self.there,
+            lambda start, stop: region.near(self.item, self.shape, start, stop, by=near),
+            margin=reach,
+            neighbours=beside,
+        )
+        return sorted(found)
 
     def compute(self, indices: Iterable[Index], told: Callable[[], None] | None = None) -> None:
         """Compute these tiles, apart from those that are there; written while the next is computed."""
-        source, windows = self.source(), seam_windows(self.plan)
+        source = self.source()
         with Behind() as writer:
             for index in indices:
-                key = key_of(_TILES, index)
-                if not self.store.has(key):
+                if not self.there(index):
                     start, stop = self.grid.bounds(index)
                     found = predict_window(self.engine, source, start, stop, output=self.plan.output, tta=self.tta)
-                    writer.submit(self._keep, key, start, stop, found, windows)
+                    writer.submit(self._keep, key_of(_TILES, index), start, stop, found)
                 if told:
                     told()
 
-    def _keep(
-        self, key: str, start: Index, stop: Index, probabilities: Array, windows: list[tuple[Index, Index]]
-    ) -> None:
+    def _keep(self, key: str, start: Index, stop: Index, probabilities: Array) -> None:
         arrays: dict[str, Array] = {}
         if self.model.task == "classes":
             arrays["ids"] = probabilities.argmax(axis=0).astype(np.uint8 if len(probabilities) <= 256 else np.uint16)
@@ -126,7 +176,7 @@ class Job:
             arrays["probabilities"] = probabilities
         elif self.kept == "weights":
             arrays["weights"] = weights(probabilities)
-        for number, (low, high) in enumerate(windows):
+        for number, (low, high) in enumerate(self.seams):
             inner = [(max(a, s), min(b, e)) for a, b, s, e in zip(low, high, start, stop, strict=True)]
             if all(a < b for a, b in inner):
                 own = tuple(slice(a - s, b - s) for (a, b), s in zip(inner, start, strict=True))
@@ -136,18 +186,26 @@ class Job:
     def read_ids(self, start: Place, stop: Place) -> Array:
         """Marks or class ids of a window, from the tiles."""
         dtype = np.uint8 if self.model.task == "instances" else np.uint16
-        return self.grid.assemble(start, stop, lambda index: self.cache.get(key_of(_TILES, index), "ids"), dtype)
+        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, "ids"), dtype)
 
     def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
         """One class of "probabilities" or "weights", (*window), from the tiles."""
         dtype = np.float32 if name == "probabilities" else np.uint16
-        return self.grid.assemble(start, stop, lambda i: self.cache.get(key_of(_TILES, i), name)[channel], dtype)
+        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, name, channel), dtype)
+
+    def _of_tile(self, index: Index, name: str, channel: int | None = None) -> Array:
+        """What a tile left; 0 where it was left out."""
+        if self.region is not None and not self.there(index):
+            start, stop = self.grid.bounds(index)
+            return np.zeros([e - a for a, e in zip(start, stop, strict=True)], np.uint8)
+        found = self.cache.get(key_of(_TILES, index), name)
+        return found if channel is None else np.asarray(found[channel])
 
     def check_seams(self) -> SeamCheck:
         """Windows across seams computed again as one piece, against what the tiles gave."""
 
         def pairs() -> Iterable[tuple[Array, Array]]:
-            for number, (start, stop) in enumerate(seam_windows(self.plan)):
+            for number, (start, stop) in enumerate(self.seams):
                 whole = predict_window(self.engine, self.source(), start, stop, tta=self.tta)
                 tiled = np.full_like(whole, np.nan)
                 for index in self.grid.touched(start, stop):
@@ -162,12 +220,20 @@ class Job:
 
 
 def open_job(
-    model: Model, engine: Engine, regions: Regions, item: int, request: Request, *, folder: Path, budget: Budget
+    model: Model,
+    engine: Engine,
+    regions: Regions,
+    item: int,
+    request: Request,
+    *,
+    folder: Path,
+    budget: Budget,
+    region: Region | None,
 ) -> tuple[Job, list[str]]:
     """The job of an item, as its folder says where it was begun before, and what is to be said of it.
 
-    A folder of another model, image, engine or kind of averaging is emptied first. Processes that begin
-    together agree: who writes the plan first decides.
+    ``region``: that of the request, opened. A folder of another model, image, region, engine or kind of
+    averaging is emptied first. Processes that begin together agree: who writes the plan first decides.
     """
     notes: list[str] = []
     channels = model_channels(model, regions, request)
@@ -187,17 +253,21 @@ def open_job(
         "tta": request.tta,
         "kept": kept,
         "tile": request.tile,
+        "region": region and region.identity,
         "postprocessing": dict(model.postprocessing),
     }
     store = FolderStore(folder)
     stored = _claim(store, identity, lambda: {"output": list(budget.plan(shape, engine, request.tile).output)})
     plan = plan_tiles(shape, engine.geometry, tuple(stored["output"]))
     job = Job(
-        model, engine, regions, item, channels, shape, level, level_shape, plan, Scale((), ()), request.tta, kept, store
-    )
+        model, engine, regions, item, channels, shape, level, level_shape,
+        plan, Scale((), ()), request.tta, kept, store, region,
+    )  # fmt: skip
     object.__setattr__(job, "scale", _scale(job))
-    if (there := len(job.grid) - len(job.missing())) and not request.merge:
-        notes.append(f"{there} of {len(job.grid)} tiles are there already")
+    if region is not None:
+        notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
+    if (there := len(job.wanted) - len(job.missing())) and not request.merge:
+        notes.append(f"{there} of {len(job.wanted)} tiles are there already")
     return job, notes
 
 
@@ -218,7 +288,7 @@ def model_channels(model: Model, regions: Regions, request: Request) -> tuple[in
 
 
 def _kept(model: Model, request: Request) -> str:
-    if "probabilities" in request.save or set(request.save) - {"labels", "overlay"}:
+    if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
         return "probabilities"
     return "weights" if model.task == "instances" and len(model.classes) > 2 else ""
 

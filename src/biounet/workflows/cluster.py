@@ -24,6 +24,7 @@ from biounet.inference.packages import import_or_refuse
 from biounet.labels.blocks import Index
 from biounet.model_file import Model
 from biounet.workflows.blocks import Job, open_job
+from biounet.workflows.region import open_region
 from biounet.workflows.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
@@ -54,6 +55,7 @@ class Cluster:
         self.address, self.recipe = address, recipe
         self._local: Any = None
         self._client: Any = None
+        self._begun: dict[Path, dict[Any, Sequence[Index]]] = {}
 
     def __enter__(self) -> Cluster:
         local = re.fullmatch(r"local:(\d+)", self.address)
@@ -81,21 +83,17 @@ class Cluster:
             if one is not None:
                 one.close()
 
-    def compute(self, job: Job, request: Request, told: Callable[[], None]) -> None:
-        """All tiles of a job that are not there yet."""
-        missing = job.missing()
-        workers = max(1, len(self._client.scheduler_info()["workers"]))
-        size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
-        parts = [missing[first : first + size] for first in range(0, len(missing), size)]
-        source, folder = job.regions.source.resolve(), job.store.folder.resolve()
-        futures = {
-            self._client.submit(
-                compute_part, self.recipe, source, job.item, request, folder, part, retries=_RETRIES, pure=False
-            ): part
-            for part in parts
-        }
-        for _ in range(len(job.grid) - len(missing)):
-            told()
+    def compute(
+        self, job: Job, request: Request, told: Callable[[], None], missing: Sequence[Index] | None = None
+    ) -> None:
+        """All tiles of a job that are not there yet, or those ``missing``; returns when they are."""
+        if missing is None:
+            self.begin(job, request)
+            futures = self._begun.pop(job.store.folder.resolve())
+            for _ in range(len(job.wanted) - sum(map(len, futures.values()))):
+                told()
+        else:
+            futures = self._submit(job, request, missing)
         for future in self._dask.as_completed(futures):
             try:
                 future.result()
@@ -108,6 +106,25 @@ class Cluster:
                 ) from error
             for _ in futures[future]:
                 told()
+
+    def begin(self, job: Job, request: Request) -> None:
+        """Give out the tiles of a job that are not there yet, and do not wait for them; once a job."""
+        folder = job.store.folder.resolve()
+        if folder not in self._begun:
+            self._begun[folder] = self._submit(job, request, job.missing())
+
+    def _submit(self, job: Job, request: Request, missing: Sequence[Index]) -> dict[Any, Sequence[Index]]:
+        """The tiles in parts, by the future of each part."""
+        workers = max(1, len(self._client.scheduler_info()["workers"]))
+        size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
+        parts = [missing[first : first + size] for first in range(0, len(missing), size)]
+        source, folder = job.regions.source.resolve(), job.store.folder.resolve()
+        return {
+            self._client.submit(
+                compute_part, self.recipe, source, job.item, request, folder, part, retries=_RETRIES, pure=False
+            ): part
+            for part in parts
+        }
 
 
 def compute_part(
@@ -122,7 +139,8 @@ def compute_part(
     model, engine = _tools(recipe)
     budget = Budget(1 << 62, process_bytes())  # tiles were decided by who wrote the plan
     with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
-        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget)
+        region = open_region(request.region, regions, model.ndim)
+        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget, region=region)
         job.compute(part)
     return len(part)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import numpy.typing as npt
 from biounet.errors import DataError, UsageError
 from biounet.images.channels import find_channels
 from biounet.images.formats import READERS, known_suffix, stem_name
+from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
 
 
-def find_inputs(given: Sequence[str | Path]) -> list[Path]:
+def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> list[Path]:
     """The image files that names, folders and patterns stand for, each once, in order.
 
-    Of a folder all images in it. Raises `DataError` where something stands for nothing, and
-    `UsageError` where two inputs would have results of the same NAME.
+    Of a folder all images in it, of an OME-Zarr plate the fields of all its wells, or of ``wells``, names or
+    patterns with commas as ``"B03,C*"``. Raises `DataError` where something stands for nothing, and
+    `UsageError` where two inputs would have results of the same NAME, or ``wells`` fits no input.
     """
     found: list[Path] = []
     for item in given:
@@ -38,12 +40,27 @@ def find_inputs(given: Sequence[str | Path]) -> list[Path]:
             found += [Path(m) for m in matches]
         else:
             raise DataError(f"{item}: there is no such file or folder; check the name")
-    found = list(dict.fromkeys(found))
+    found = _fields(dict.fromkeys(found), wells)
     names: dict[str, Path] = {}
     for path in found:
         other = names.setdefault(stem_name(path), path)
         if other != path:
             raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
+    return found
+
+
+def _fields(paths: Iterable[Path], wells: str | None) -> list[Path]:
+    """The same paths, plates replaced by the images in them."""
+    found: list[Path] = []
+    plates = 0
+    for path in paths:
+        if known_suffix(path) == ".zarr" and is_plate(path):
+            found += [field for _, field in plate_fields(path, wells)]
+            plates += 1
+        else:
+            found.append(path)
+    if wells is not None and not plates:
+        raise UsageError(f"--wells {wells!r}: no input is an OME-Zarr plate; name one, or leave it out")
     return found
 
 

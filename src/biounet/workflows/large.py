@@ -7,6 +7,7 @@ model's, or are computed by several processes. Labels are those of the way throu
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,15 +29,17 @@ from biounet.inference.memory import CACHE_BYTES, Budget
 from biounet.inference.predict import Prediction, instance_settings, show_bytes, tile_memory
 from biounet.labels.blocks import Grid, Place
 from biounet.labels.instances import reach
-from biounet.labels.joined import Joined, join_instances
-from biounet.labels.kinds import weigh
+from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
+from biounet.labels.kinds import weigh, weights
 from biounet.model_file import Model
 from biounet.report.pictures import overlay
 from biounet.workflows.blocks import Job, open_job
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, export, objects_of
+from biounet.workflows.region import Region, open_region
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.scale import pixel_size
+from biounet.workflows.zarr_results import write_zarr
 
 Array = npt.NDArray[Any]
 Read = Callable[[Place, Place], Array]
@@ -82,9 +85,12 @@ def predict_large(
     folder = folder_of(request.out, done.name)
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
         items = regions.item_count(model.ndim)
+        region = open_region(request.region, regions, model.ndim)
         jobs = []
         for item in range(items):
-            job, notes = open_job(model, engine, regions, item, request, folder=folder / str(item), budget=budget)
+            job, notes = open_job(
+                model, engine, regions, item, request, folder=folder / str(item), budget=budget, region=region
+            )
             jobs.append(job)
             if item == 0:
                 done.plan = str(job.plan)
@@ -92,6 +98,9 @@ def predict_large(
                 listen(_plan_line(path, job, items, budget), 0, 0)
                 for note in done.notes:
                     listen(f"{path.name}: {note}", 0, 0)
+        if region is not None and not any(job.wanted for job in jobs):
+            _clear(jobs, folder)
+            raise DataError(f"--region {region.name}: has no pixel in {path}; is it drawn on another image?")
         _compute(jobs, request, listen, cluster)
         if request.shard is not None:
             return done
@@ -104,22 +113,44 @@ def predict_large(
         check = max((job.check_seams() for job in jobs[:1]), key=lambda c: c.largest_difference)
         done.seams = check.to_dict()
         listen(f"{path.name}: {check}", 0, 0)
+    _clear(jobs, folder)
+    return done
+
+
+def begin_large(
+    model: Model, engine: Engine, path: Path, request: Request, *, budget: Budget, cluster: Cluster
+) -> None:
+    """Give out all tiles of a file to a cluster, so that small files are computed side by side, too."""
+    folder = folder_of(request.out, stem_name(path))
+    with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        region = open_region(request.region, regions, model.ndim)
+        for item in range(regions.item_count(model.ndim)):
+            job, _ = open_job(
+                model, engine, regions, item, request, folder=folder / str(item), budget=budget, region=region
+            )
+            cluster.begin(job, request)
+
+
+def _clear(jobs: list[Job], folder: Path) -> None:
+    """Remove the blocks."""
     for job in jobs:
         job.store.clear()
     with suppress(OSError):
         folder.rmdir()
-    return done
 
 
 def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Cluster | None) -> None:
-    """The tiles that are this process's share; in a merge there must be none left."""
-    total = sum(len(job.grid) for job in jobs)
+    """The tiles that are this process's share; of a region also those into which its objects go on.
+
+    In a merge there must be no other left.
+    """
+    total = sum(len(job.wanted) for job in jobs)
     counted = 0
 
     def told() -> None:
         nonlocal counted
         counted += 1
-        listen("", counted, total)
+        listen("", counted, max(counted, total))
 
     if request.merge:
         missing = sum(len(job.missing()) for job in jobs)
@@ -128,18 +159,27 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
                 f"{jobs[0].regions.source}: {missing} of {total} tiles are not computed; run the shards that did "
                 "not end well again, then --merge"
             )
-        return
-    if cluster is not None:
+    elif cluster is not None:
         for job in jobs:
             cluster.compute(job, request, told)
-    number = 0
-    for job in jobs if cluster is None else ():
-        mine = []
-        for index in job.grid:
-            if request.shard is None or number % request.shard[1] == request.shard[0] - 1:
-                mine.append(index)
-            number += 1
-        job.compute(mine, told)
+    else:
+        # images of one tile are shared out too: each begins at another shard, by its name
+        number = zlib.crc32(stem_name(jobs[0].regions.source).encode())
+        for job in jobs:
+            mine = []
+            for index in job.wanted:
+                if request.shard is None or number % request.shard[1] == request.shard[0] - 1:
+                    mine.append(index)
+                number += 1
+            job.compute(mine, told)
+    for job in jobs if request.shard is None else ():
+        while beyond := job.beyond():
+            more = f"{len(beyond)} more tile{'s' * (len(beyond) > 1)}"
+            listen(f"{job.regions.source.name}: objects of the region go on into {more}", 0, 0)
+            if cluster is not None:
+                cluster.compute(job, request, told, beyond)
+            else:
+                job.compute(beyond, told)
 
 
 def _plan_line(path: Path, job: Job, items: int, budget: Budget) -> str:
@@ -165,14 +205,32 @@ def _found(job: Job, budget: Budget, listen: Listener) -> _Found:
         grid = Grid(job.shape, tuple(min(side, n) for n in job.shape))
         joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES)
         read, count = joined.read, joined.count
-    classes = _object_classes(job, joined) if joined is not None and job.kept == "weights" else None
+    classes = _object_classes(job, joined) if joined is not None and len(job.model.classes) > 2 else None
 
     def labels(start: Place, stop: Place) -> Array:
         if full == job.shape:
             return read(start, stop)
         return nearest_window(read, job.shape, full, start, stop)
 
-    return _Found(job, labels, count, classes)
+    found = _Found(job, labels, count, classes)
+    return found if job.region is None else _inside(found, job.region, budget)
+
+
+def _inside(found: _Found, region: Region, budget: Budget) -> _Found:
+    """What of a result lies in the region, objects numbered anew by their first pixel there."""
+    job = found.job
+
+    def cut(start: Place, stop: Place) -> Array:
+        return np.where(region.inside(job.item, start, stop), found.labels(start, stop), 0)
+
+    if job.model.task == "classes":
+        return _Found(job, cut, found.count, None)
+    side = budget.block(job.model.ndim, 0)
+    grid = Grid(region.full, tuple(min(side, n) for n in region.full))
+    table = numbers_by_first_pixel(cut, grid, found.count)
+    kept = np.argsort(table, kind="stable")[np.count_nonzero(table == 0) :]  # ids in their new order
+    classes = None if found.classes is None else np.concatenate([found.classes[:1], found.classes[kept]])
+    return _Found(job, lambda start, stop: table[cut(start, stop)], len(kept), classes)
 
 
 def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
@@ -183,8 +241,9 @@ def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
         start, stop = joined.grid.bounds(index)
         ids = joined.read(start, stop).ravel()
         for channel in range(several):
-            weights = job.read_channel("weights", channel, start, stop).ravel()
-            sums[:, channel] += np.bincount(ids, weights=weights, minlength=joined.count + 1)
+            found = job.read_channel(job.kept, channel, start, stop).ravel()
+            numbers = found if job.kept == "weights" else weights(found)
+            sums[:, channel] += np.bincount(ids, weights=numbers, minlength=joined.count + 1)
     return weigh(sums)
 
 
@@ -199,16 +258,13 @@ def _write(model: Model, regions: Regions, found: list[_Found], request: Request
     done.empty = not largest
     if model.task == "instances":
         done.objects = sum(one.count for one in found)
-    if "labels" in request.save:
-        path = request.out / f"{done.name}_labels.tif"
-        _write_ids(path, read, shape, largest, size, axes)
-        done.files.append(path.name)
-        if found[0].classes is not None:
-            tables = [one.classes for one in found]
-            readers = [_by_class(one.labels, table) for one, table in zip(found, tables, strict=True)]
-            path = request.out / f"{done.name}_classes.tif"
-            _write_ids(path, _stacked(readers) if several else readers[0], shape, len(model.classes) - 1, size, axes)
-            done.files.append(path.name)
+    _write_ids("labels", read, shape, request, done, largest=largest, size=size, axes=axes)
+    if found[0].classes is not None:
+        readers = [_by_class(one.labels, one.classes) for one in found]
+        read, largest = _stacked(readers) if several else readers[0], len(model.classes) - 1
+        _write_ids("classes", read, shape, request, done, largest=largest, size=size, axes=axes)
+    if found[0].job.region is not None and found[0].job.region.masks:
+        _write_region(found[0].job.region, request, done, several)
     if "probabilities" in request.save:
         path = request.out / f"{done.name}_probabilities.tif"
         _write_probabilities(path, found, shape, None if several else size)
@@ -238,12 +294,33 @@ def _by_class(labels: Read, classes: npt.NDArray[np.int32] | None) -> Read:
 
 
 def _write_ids(
-    path: Path, read: Read, shape: tuple[int, ...], largest: int, size: tuple[float, ...] | None, axes: str
+    kind: str,
+    read: Read,
+    shape: tuple[int, ...],
+    request: Request,
+    done: Done,
+    *,
+    largest: int,
+    size: tuple[float, ...] | None,
+    axes: str,
 ) -> None:
-    if math.prod(shape) <= _SMALL:
-        write_labels(path, read((0,) * len(shape), shape), pixel_size_um=size, axes=axes)
-    else:
-        write_large_labels(path, read, shape, largest_id=largest, pixel_size_um=size, axes=axes)
+    """ "labels" or "classes" as TIFF and OME-Zarr, as far as they are wanted."""
+    if "labels" in request.save and not request.in_place:
+        path = request.out / f"{done.name}_{kind}.tif"
+        if math.prod(shape) <= _SMALL:
+            write_labels(path, read((0,) * len(shape), shape), pixel_size_um=size, axes=axes)
+        else:
+            write_large_labels(path, read, shape, largest_id=largest, pixel_size_um=size, axes=axes)
+        done.files.append(path.name)
+    write_zarr(kind, read, shape, request, done, largest=largest, size=size, axes=axes)
+
+
+def _write_region(region: Region, request: Request, done: Done, several: bool) -> None:
+    """The region that was found in the image, which is itself one that can be named."""
+    path = request.out / f"{done.name}_region.tif"
+    masks = np.stack(region.masks) if several else region.masks[0]
+    write_labels(path, masks.astype(np.uint8), axes=("T" if several else "") + "ZYX"[-len(region.full) :])
+    done.files.append(path.name)
 
 
 def _write_probabilities(
@@ -255,10 +332,7 @@ def _write_probabilities(
     several = len(found) > 1
 
     def one(job: Job, channel: int, start: Place, stop: Place) -> Array:
-        def own(a: Place, e: Place) -> Array:
-            return job.read_channel("probabilities", channel, a, e)
-
-        return own(start, stop) if job.shape == full else nearest_window(own, job.shape, full, start, stop)
+        return _probabilities(job, channel, full, start, stop)
 
     def read(start: Place, stop: Place) -> Array:
         space = slice(1 + several, None)
@@ -274,6 +348,16 @@ def _write_probabilities(
         write_probabilities(path, read((0,) * len(whole), whole), pixel_size_um=size)
     else:
         write_large_probabilities(path, read, whole, pixel_size_um=size)
+
+
+def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, stop: Place) -> Array:
+    """Of one class in a window of the file's grid; 0 outside the region."""
+
+    def own(a: Place, e: Place) -> Array:
+        return job.read_channel("probabilities", channel, a, e)
+
+    found = own(start, stop) if job.shape == full else nearest_window(own, job.shape, full, start, stop)
+    return found if job.region is None else found * job.region.inside(job.item, start, stop)
 
 
 def _seen(regions: Regions, one: _Found) -> tuple[Array, Array]:
@@ -307,14 +391,7 @@ def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -
             f"of {show_bytes(budget.limit)}; raise --memory, or save labels and trace them in parts"
         )
     labels = one.labels((0,) * ndim, full).astype(np.int32)
-    maps = []
-    for channel in range(len(job.model.classes)):
-
-        def own(a: Place, e: Place, channel: int = channel) -> Array:
-            return job.read_channel("probabilities", channel, a, e)
-
-        whole = (0,) * ndim
-        maps.append(own(whole, full) if job.shape == full else nearest_window(own, job.shape, full, whole, full))
+    maps = [_probabilities(job, channel, full, (0,) * ndim, full) for channel in range(len(job.model.classes))]
     pixels = regions.read_item(job.item, ndim=ndim)[list(job.channels)]
     image = Image(pixels, "C" + "ZYX"[-ndim:], regions.pixel_size_um, regions.source)
     found = Prediction(labels, np.stack(maps), job.plan, one.classes)

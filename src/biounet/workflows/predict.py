@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,13 @@ from biounet.model_file import Model
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
 from biounet.workflows.inputs import find_inputs, select_channels
-from biounet.workflows.large import folder_of, predict_large
+from biounet.workflows.large import begin_large, folder_of, predict_large
 from biounet.workflows.predict_page import Gallery, write_prediction_page
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results, write_run
 from biounet.workflows.scale import needs_scale
 from biounet.workflows.stream import Behind, ahead
+from biounet.workflows.zarr_results import check_targets
 
 __all__ = ["Done", "Request", "find_inputs", "predict_files", "refuse_failed"]
 
@@ -151,6 +153,8 @@ class _Stream:
         """All inputs, in their order; what went wrong stands in each."""
         files: list[_File] = []
         waiting: list[tuple[_File, int]] = []  # images that may share a batch
+        for path in inputs if self.cluster is not None else ():
+            self._begin(path)
         with Behind() as writer:
             for file in ahead(self._read, inputs):
                 files.append(file)
@@ -177,6 +181,12 @@ class _Stream:
             self._compute(waiting, writer)
         return files
 
+    def _begin(self, path: Path) -> None:
+        """Give out the tiles of a file; what is wrong with it is said when its turn comes."""
+        assert self.cluster is not None
+        with suppress(BiounetError):
+            begin_large(self.model, self.engine, path, self.request, budget=self.budget, cluster=self.cluster)
+
     def _batch(self, plan: TilePlan) -> int:
         return tiles_at_once(plan, self.engine, memory=self._tile_memory())
 
@@ -186,7 +196,13 @@ class _Stream:
     def _takes_blocks(self, path: Path, header: Header) -> bool:
         """Whether the image goes the way of `large`: too large for memory, another pixel size, several processes."""
         request, model = self.request, self.model
-        if self.cluster or request.shard or request.merge or folder_of(request.out, stem_name(path)).exists():
+        if (
+            self.cluster
+            or request.shard
+            or request.merge
+            or request.region
+            or folder_of(request.out, stem_name(path)).exists()
+        ):
             return True
         size = header.pixel_size_um
         known = size[-model.ndim :] if size is not None and len(size) >= model.ndim else None
@@ -224,6 +240,7 @@ class _Stream:
         file = _File(path, Done(str(path), stem_name(path)))
         start = time.perf_counter()
         try:
+            check_targets(path, self.request)
             if self._takes_blocks(path, read_header(path, fits=False)):
                 file.by_blocks = True
                 return file

@@ -11,7 +11,7 @@ from pathlib import Path
 from biounet.errors import UsageError
 from biounet.workflows.export import EXPORTED
 
-SAVED = ("labels", "probabilities", "overlay", *EXPORTED)
+SAVED = ("labels", "probabilities", "overlay", "ome-zarr", *EXPORTED)
 
 Listener = Callable[[str, int, int], None]
 
@@ -22,9 +22,10 @@ class Request:
 
     ``memory``: bytes that the whole process may take. ``pixel_size_um``: of the inputs, per spatial axis
     or one for all, in place of what files state. ``shard``: (i, n), compute every n-th tile from the i-th
-    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``report``: whether to
-    write ``report.html``, which says the ``command`` that was typed. ``region``: see
-    `workflows.region`.
+    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``region``: a file or "auto",
+    see `workflows.region.open_region`. ``in_place``: "labels" go into OME-Zarr inputs, as ``label_name``, in place
+    of ``NAME_labels.tif``; ``overwrite`` replaces those of that name. ``report``: whether to write
+    ``report.html``, which says the ``command`` that was typed.
     """
 
     out: Path
@@ -36,6 +37,10 @@ class Request:
     pixel_size_um: tuple[float, ...] | None = None
     shard: tuple[int, int] | None = None
     merge: bool = False
+    region: str | None = None
+    in_place: bool = False
+    label_name: str = "biounet"
+    overwrite: bool = False
     report: bool = True
     command: str = ""
 
@@ -53,6 +58,8 @@ class Request:
             raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]}: write I/N with I from 1 to N, as 2/8")
         if self.shard is not None and self.merge:
             raise UsageError("--shard computes and --merge joins what was computed: give one of them")
+        if self.in_place and "labels" not in self.save:
+            raise UsageError(f"--in-place writes labels, --save {','.join(self.save)} leaves them out: add labels")
 
 
 @dataclass

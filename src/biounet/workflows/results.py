@@ -21,6 +21,7 @@ from biounet.model_file import Model
 from biounet.report.pictures import overlay
 from biounet.workflows.export import export
 from biounet.workflows.request import Done, Request
+from biounet.workflows.zarr_results import write_zarr
 
 
 def write_results(
@@ -44,15 +45,10 @@ def write_results(
         done.objects = int(sum(int(one.labels.max(initial=0)) for one in found))
     size = image.pixel_size(model.ndim)
     axes = ("T" if several else "") + "ZYX"[-model.ndim :]
-    if "labels" in request.save:
-        path = request.out / f"{done.name}_labels.tif"
-        write_labels(path, labels, pixel_size_um=size, axes=axes)
-        done.files.append(path.name)
-        if found[0].classes is not None:
-            classes = np.stack([one.classes[one.labels] for one in found if one.classes is not None])
-            path = request.out / f"{done.name}_classes.tif"
-            write_labels(path, classes if several else classes[0], pixel_size_um=size, axes=axes)
-            done.files.append(path.name)
+    _write_ids("labels", labels, request, done, size=size, axes=axes)
+    if found[0].classes is not None:
+        classes = np.stack([one.classes[one.labels] for one in found if one.classes is not None])
+        _write_ids("classes", classes if several else classes[0], request, done, size=size, axes=axes)
     if "probabilities" in request.save:
         maps = [one.probabilities for one in found]
         path = request.out / f"{done.name}_probabilities.tif"
@@ -67,6 +63,28 @@ def write_results(
         done.files.append(path.name)
     exported = export(image.source, objects, request.out, request.save)
     done.files += [str(written.relative_to(request.out)) for written in exported]
+
+
+def _write_ids(
+    kind: str,
+    ids: npt.NDArray[np.int32],
+    request: Request,
+    done: Done,
+    *,
+    size: tuple[float, ...] | None,
+    axes: str,
+) -> None:
+    """ "labels" or "classes" as TIFF and OME-Zarr, as far as they are wanted."""
+    if "labels" in request.save and not request.in_place:
+        path = request.out / f"{done.name}_{kind}.tif"
+        write_labels(path, ids, pixel_size_um=size, axes=axes)
+        done.files.append(path.name)
+
+    def read(start: Sequence[int], stop: Sequence[int]) -> npt.NDArray[Any]:
+        return ids[tuple(map(slice, start, stop))]
+
+    largest = int(ids.max(initial=0))
+    write_zarr(kind, read, ids.shape, request, done, largest=largest, size=size, axes=axes)
 
 
 def _packages(engine: str) -> tuple[str, ...]:
@@ -101,6 +119,7 @@ def write_run(
             "channels": request.channels,
             "tta": request.tta,
             "pixel_size_um": request.pixel_size_um,
+            "region": request.region,
             "postprocessing": dict(model.postprocessing),
         },
         "versions": {name: installed_version(name) or None for name in packages}
