@@ -43,6 +43,7 @@ def test_the_whole_story_in_ten_seconds_twice(biounet, tmp_path):
         assert np.isfinite(done.json["scores"]["pixel_error"])
         assert load_model(done.json["model"]).task == "instances"
         page = (out / "report.html").read_text(encoding="utf-8")
+        assert "Objects (cell) were segmented one by one with biounet" in page
         assert f"{done.json['scores']['seg']:.3f}" in page
         assert f"{done.json['otsu']['seg']:.3f}" in page
     assert (out / "prediction" / "unseen_labels.tif").exists()

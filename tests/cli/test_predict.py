@@ -33,7 +33,11 @@ def test_a_folder_of_images(biounet, model, data, tmp_path):
     done = biounet("predict", model, data / "images", "--out", out)
     assert done.code == 0
     names = [f"zelle {count}" for count in (14, 5, 9)]
-    assert written(out) == ["run.json", *(f"{n}_{kind}" for n in names for kind in ("labels.tif", "overlay.png"))]
+    assert written(out) == [
+        "report.html",
+        "run.json",
+        *(f"{n}_{kind}" for n in names for kind in ("labels.tif", "overlay.png")),
+    ]
     for name in names:
         labels = labels_of(out, name)
         assert (labels.shape, labels.dtype) == ((48, 48), np.uint16)
@@ -50,7 +54,7 @@ def test_what_is_saved_is_chosen(biounet, model, image, tmp_path):
         ("probabilities, labels", ["zelle 9_labels.tif", "zelle 9_probabilities.tif"]),
     ):
         assert biounet("predict", model, image, "--out", tmp_path / save, "--save", save).code == 0
-        assert written(tmp_path / save) == ["run.json", *expected]
+        assert written(tmp_path / save) == ["report.html", "run.json", *expected]
     found = probabilities_of(tmp_path / "probabilities, labels", "zelle 9")
     assert (found.shape, found.dtype) == ((2, 48, 48), np.float32)
     assert np.abs(found.sum(0) - 1).max() < 1e-6
@@ -108,7 +112,8 @@ def test_names_lose_their_known_suffixes(biounet, model, tmp_path):
     done = biounet("predict", model, inputs, "--out", tmp_path / "out", "--save", "labels")
     assert done.code == 0
     assert written(tmp_path / "out") == [
-        "a_labels.tif", "b_labels.tif", "c.v2_labels.tif", "d ä_labels.tif", "e_labels.tif", "f_labels.tif", "run.json",
+        "a_labels.tif", "b_labels.tif", "c.v2_labels.tif", "d ä_labels.tif", "e_labels.tif", "f_labels.tif",
+        "report.html", "run.json",
     ]  # fmt: skip
 
 
@@ -192,7 +197,7 @@ def test_one_broken_input_among_others(biounet, model, data, tmp_path):
     assert {one["name"]: one["error"] is None for one in done.json["images"]} == {
         "broken": False, "zelle 14": True, "zelle 5": True, "zelle 9": True, "nan": False, "rgb": False,
     }  # fmt: skip
-    assert written(tmp_path / "o") == ["run.json", *(f"zelle {n}_labels.tif" for n in (14, 5, 9))]
+    assert written(tmp_path / "o") == ["report.html", "run.json", *(f"zelle {n}_labels.tif" for n in (14, 5, 9))]
     inputs = json.loads((tmp_path / "o" / "run.json").read_text())["inputs"]
     errors = {one["name"]: one["error"] for one in inputs if one["error"]}
     assert set(errors) == {"broken", "nan", "rgb"}
@@ -229,7 +234,7 @@ def test_an_empty_prediction_is_pointed_out(biounet, model, tmp_path, monkeypatc
 def test_results_of_before_are_replaced_whole(biounet, model, image, tmp_path):
     for _ in range(2):
         assert biounet("predict", model, image, "--out", tmp_path).code == 0
-    assert written(tmp_path) == ["run.json", "zelle 9_labels.tif", "zelle 9_overlay.png"]
+    assert written(tmp_path) == ["report.html", "run.json", "zelle 9_labels.tif", "zelle 9_overlay.png"]
 
 
 def write_channels(path, order):

@@ -143,3 +143,89 @@ def test_challenge_masks_need_frames(biounet, model, data, tmp_path):
         (folder / f"t{frame:03d}.tif").write_bytes((data / "images" / "zelle 9.tif").read_bytes())
     assert biounet("predict", model, folder, "--out", tmp_path / "out", "--save", "ctc", "--device", "cpu").code == 0
     assert sorted(p.name for p in (tmp_path / "out" / "02_RES").iterdir()) == ["mask003.tif", "mask007.tif"]
+
+
+def bright_and_dark(seed, *, dark):
+    """Twelve cells on grey, 9 pixels a side: bright ones, and with ``dark`` every other one darker than the grey."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((64, 64), np.uint16)
+    grey = np.full(mask.shape, 110.0)
+    for index in range(12):
+        top, left = 2 + 16 * (index // 3) + rng.integers(0, 5), 3 + 21 * (index % 3) + rng.integers(0, 8)
+        cell = slice(top, top + 9), slice(left, left + 9)
+        mask[cell] = index + 1
+        grey[cell] = 40 if dark and index % 2 else 190
+    return (grey + rng.normal(0, 6, mask.shape)).clip(0, 255).astype(np.uint8), mask
+
+
+def kept_and_drawn(labels, truth):
+    """What a person makes of a prediction: ids that stay, and true objects (masks) that are drawn; the rest goes."""
+    kept, drawn = [], []
+    for number in np.unique(truth[truth > 0]):
+        here = truth == number
+        ids, counts = np.unique(labels[here], return_counts=True)
+        best = int(ids[counts.argmax()])
+        shared = counts.max() / np.count_nonzero(here | (labels == best))
+        if best > 0 and shared > 0.8:
+            kept.append(best)
+        else:
+            drawn.append(here)
+    return kept, drawn
+
+
+def mended_labels(labels, kept, drawn):
+    """As in napari: objects erased and painted in the labels themselves."""
+    mended = np.where(np.isin(labels, kept), labels, 0)
+    for number, here in enumerate(drawn, start=labels.max() + 1):
+        mended[here] = number
+    return mended.astype(np.uint16)
+
+
+def mended_rois(path, kept, drawn):
+    """As in Fiji's ROI manager: outlines deleted and rectangles drawn."""
+    rois = [roi for number, roi in enumerate(roifile.roiread(path), start=1) if number in kept]
+    for number, here in enumerate(drawn):
+        (top, left), (bottom, right) = np.argwhere(here).min(0), np.argwhere(here).max(0) + 1
+        corners = np.array([(left, top), (left, bottom), (right, bottom), (right, top)])
+        rois.append(roifile.ImagejRoi.frompoints(corners, name=f"drawn-{number}"))
+    return rois
+
+
+@pytest.mark.parametrize("way", ["labels", "rois"])
+def test_predict_correct_and_train_on_makes_unseen_images_better(biounet, make_data, tmp_path, way):
+    """A model of bright cells misses dark ones; corrected predictions teach it, and other images show that."""
+    on = ("--device", "cpu", "-q")
+    small = [part for key in ("width=8", "depth=1") for part in ("--set", f"network.{key}")]
+    quick = [*small, "--set", "training.tile=32", "--set", "training.batch_size=2", *on]
+    bright = make_data("bright", **{f"b{k}": bright_and_dark(k, dark=False) for k in range(4)})
+    untouched = make_data("untouched", **{f"u{k}": bright_and_dark(50 + k, dark=True) for k in range(3)})
+    new = {f"n{k}": bright_and_dark(20 + k, dark=True) for k in range(3)}
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert biounet("train", bright, "--out", first, "--steps", "60", *quick).code == 0
+
+    def score(model, out):
+        assert biounet("predict", model, untouched / "images", "--out", out, *on).code == 0
+        return biounet("evaluate", out, untouched, "--no-warping", "--json", "-q").json["mean"]["seg"]
+
+    before = score(first, tmp_path / "before")
+    make_data("new", **new)
+    saved = ("--save", "labels,rois", *on)
+    assert biounet("predict", first, tmp_path / "new" / "images", "--out", tmp_path / "predicted", *saved).code == 0
+    corrected = tmp_path / "corrected"
+    corrected.mkdir()
+    stayed = added = 0
+    for name, (image, truth) in new.items():
+        tifffile.imwrite(corrected / f"{name}.tif", image)
+        labels = tifffile.imread(tmp_path / "predicted" / f"{name}_labels.tif").astype(np.int32)
+        kept, drawn = kept_and_drawn(labels, truth)
+        if way == "rois":
+            rois = mended_rois(tmp_path / "predicted" / f"{name}_rois.zip", kept, drawn)
+            roifile.roiwrite(corrected / f"{name}_rois.zip", rois)
+        else:
+            tifffile.imwrite(corrected / f"{name}_labels.tif", mended_labels(labels, kept, drawn))
+        stayed, added = stayed + len(kept), added + len(drawn)
+    assert stayed > 0  # what was right is kept
+    assert added >= 18  # the dark cells were missed
+    assert biounet("train", corrected, "--out", second, "--from", first, "--steps", "100", *on).code == 0
+    after = score(second, tmp_path / "after")
+    assert after > before + 0.15, (before, after)

@@ -15,8 +15,10 @@ from biounet.report.pictures import (
     heat,
     label_layer,
     overlay,
+    reduced,
     side_by_side,
     stack,
+    step_for,
     to_grey8,
     to_rgb,
     wrong_class_layer,
@@ -217,3 +219,25 @@ def test_of_volumes_the_middle_plane_is_shown():
     predicted[2, 1, 3], predicted[0, 0, 0] = 1, 1
     layer = wrong_class_layer(predicted, true)
     assert np.argwhere(layer[..., 3]).tolist() == [[1, 3]]
+
+
+def test_a_reduced_image_has_means_and_as_many_pixels_as_every_nth_label():
+    image = np.arange(15, dtype=np.uint16).reshape(1, 3, 5)
+    labels = np.zeros((3, 5), np.int32)
+    step = step_for(labels, 3)
+    assert step == 2
+    small = reduced(image, 2, step)
+    assert small.shape[1:] == labels[::step, ::step].shape
+    assert small.dtype == np.uint16
+    assert small[0, 0].tolist() == [3, 5, 6]  # (0+1+5+6)/4, (2+3+7+8)/4, the edge repeated: (4+4+9+9)/4 = 6.5
+    assert reduced(np.stack([image, image + 50], 1), 3, 1)[0, 0, 0] == 50
+    assert step_for(labels, 5) == 1
+
+
+def test_errors_of_every_nth_pixel_keep_their_kinds():
+    true = np.zeros((40, 40), np.int32)
+    true[2:12, 2:12], true[20:34, 20:34] = 1, 2
+    found = np.where(true == 2, 5, 0)
+    whole, half = error_layer(found, true), error_layer(found, true, step=2)
+    np.testing.assert_array_equal(half[..., :3], whole[::2, ::2, :3])
+    assert tuple(half[3, 3, :3]) == ERROR_COLOURS["missed"]

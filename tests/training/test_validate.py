@@ -103,3 +103,12 @@ def test_the_first_few_probabilities_are_those_of_the_first_examples():
     first = held.probabilities(Threshold(0.5), first=1)
     assert [p.shape for p in first] == [(2, 4, 10)]
     assert np.array_equal(first[0], held.probabilities(Threshold(0.5))[0])
+
+
+def test_final_scores_are_of_each_image_with_the_settings_given():
+    one = [[0, 3, 3, 0, 0, 0, 0, 0, 0, 0]] * 4
+    found = validator(example(TWO, np.minimum(TWO, 1)), example(one, np.minimum(one, 1)))
+    settings = {"threshold": 0.5, "smallest_px": 0, "fill_holes_px": 0, "give_back_px": 0, "split": None}
+    assert found.final_scores(Threshold(0.5), settings) == {"seg": [1, 1], "pq": [1, 1], "dice": [1, 1]}
+    dropped = found.final_scores(Threshold(0.5), settings | {"smallest_px": 9})  # every object has 8 pixels
+    assert dropped["seg"] == [0, 0]

@@ -48,7 +48,7 @@ def process(code, *arguments):
 def results(folder):
     assert not list(folder.glob(".*"))
     assert sorted(path.name for path in folder.iterdir()) == [
-        "a_labels.tif", "a_overlay.png", "a_probabilities.tif", "run.json"
+        "a_labels.tif", "a_overlay.png", "a_probabilities.tif", "report.html", "run.json"
     ]  # fmt: skip
     pixels = [tifffile.imread(folder / f"a_{kind}.tif").tobytes() for kind in ("labels", "probabilities")]
     return [*pixels, (folder / "a_overlay.png").read_bytes()]

@@ -49,7 +49,9 @@ def through_memory(model, path, request):
 
 def files_of(folder):
     """Bytes of all results by name; of TIFFs only pixels and axes, since OME-TIFFs have an identifier of their own."""
-    return {path.name: content(path) for path in sorted(folder.iterdir()) if path.name != "run.json"}
+    return {
+        path.name: content(path) for path in sorted(folder.iterdir()) if path.name not in ("run.json", "report.html")
+    }
 
 
 def content(path):

@@ -71,7 +71,7 @@ def test_labels_go_into_the_fields_and_nothing_else_changes(model, plate, tmp_pa
     done = predicted(made, inputs, Request(tmp_path / "out", save=("labels", "overlay"), in_place=True))
     assert [one.name for one in done] == ["Platte 7_B03_0", "Platte 7_B03_1"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "Platte 7_B03_0_overlay.png", "Platte 7_B03_1_overlay.png", "run.json"
+        "Platte 7_B03_0_overlay.png", "Platte 7_B03_1_overlay.png", "report.html", "run.json"
     ]  # fmt: skip
     for one, field in zip(done, inputs, strict=True):
         yaozarrs.validate_zarr_store(str(field / "labels" / "biounet"))

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     from biounet.cli.app import make_app
 
     try:
-        result = make_app()(arguments, prog_name="biounet", standalone_mode=False)
+        result = make_app()(arguments, prog_name="biounet", standalone_mode=False, obj=arguments)
     except (typer.Abort, KeyboardInterrupt):
         result = _INTERRUPTED
     except BiounetError as error:

@@ -15,11 +15,13 @@ _SHOWN_IOU = ("0.50", "0.75", "0.90")  # the other thresholds with -v; JSON has 
 
 
 def evaluate(
+    context: typer.Context,
     predicted: Annotated[Path, typer.Argument(help="Folder of NAME_labels.tif, or one file.")],
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
     only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
     task: options.Task = None,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write scores and pictures of errors to this HTML file.")] = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     json: options.Json = False,
@@ -30,6 +32,7 @@ def evaluate(
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.evaluation.files import evaluate_files
     from biounet.evaluation.tables import write_tables
+    from biounet.workflows.evaluate_page import write_evaluation_page
 
     check_task(task)
     found = evaluate_files(predicted, true, only=only, task=task, warping=warping, seed=seed)  # type: ignore[arg-type]
@@ -38,6 +41,9 @@ def evaluate(
     if csv is not None:
         write_tables(csv, found)
         console.note(f"{csv}: images.csv and objects.csv")
+    if report is not None:
+        write_evaluation_page(report, found, predicted, options.typed(context))
+        console.note(f"{report}: scores and pictures, the worst images first")
     show_scores(console, found.result)
     console.finish(found.result)
 

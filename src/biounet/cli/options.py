@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,3 +23,8 @@ Channels = Annotated[str | None, typer.Option("--channels", help="Channels by na
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]
+
+
+def typed(context: typer.Context) -> str:
+    """The command as it was typed, to be said in a report."""
+    return shlex.join(["biounet", *(context.obj or [])])

@@ -8,18 +8,21 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from biounet.cli import options
 from biounet.cli import predict_options as given
-from biounet.cli.console import Console
+from biounet.cli.console import Bar, Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
     from biounet.model_file import Model
     from biounet.workflows.cluster import Cluster
-    from biounet.workflows.request import Done, Request
+    from biounet.workflows.request import Done, Listener, Request
 
 
 def predict(
+    context: typer.Context,
     model: given.Model,
     inputs: given.Inputs,
     out: given.Out,
@@ -40,13 +43,14 @@ def predict(
     tta: given.Tta = "none",
     calibrate: given.Calibrate = None,
     least_agreement: given.LeastAgreement = 0.998,
+    report: given.Report = True,
     channels: options.Channels = None,
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
-    """Write NAME_labels.tif for every image, an overlay to look at, and run.json."""
+    """Write NAME_labels.tif for every image, an overlay to look at, run.json and report.html."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     from biounet.inference.exported import open_model
@@ -64,6 +68,8 @@ def predict(
         pixel_size_um=None if pixel_size is None else parse_pixel_size(pixel_size),
         shard=None if shard is None else parse_shard(shard),
         merge=merge,
+        report=report,
+        command=options.typed(context),
         region=region,
         in_place=in_place,
         label_name=label_name,
@@ -76,18 +82,21 @@ def predict(
         console.note(note)
     start_up = time.perf_counter() - start
     with _cluster(cluster, model, choice, device) as workers, console.progress("predicting", None) as bar:
-
-        def listen(text: str, done: int, total: int) -> None:
-            if text:
-                console.note(text)
-            else:
-                bar.update(done, total)
-
+        listen = _listener(console, bar)
         results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen, cluster=workers)
-    _finish(
-        console, out, loaded, choice, results, {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
-    )
+    seconds = {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
+    _finish(console, out, loaded, choice, results, seconds)
     refuse_failed(results)
+
+
+def _listener(console: Console, bar: Bar) -> Listener:
+    def listen(text: str, done: int, total: int) -> None:
+        if text:
+            console.note(text)
+        else:
+            bar.update(done, total)
+
+    return listen
 
 
 def _engine(

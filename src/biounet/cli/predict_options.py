@@ -43,3 +43,4 @@ Calibrate = Annotated[str | None, typer.Option("--calibrate", help="Images for i
 LeastAgreement = Annotated[
     float, typer.Option("--least-agreement", min=0, max=1, help="Share of labels that int8 must leave as in fp32.")
 ]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")]

@@ -58,6 +58,7 @@ class Pair:
     """A prediction beside its truth. ``probabilities``: (C, *spatial), where a file of them lies beside.
 
     ``kinds``: class of each object by id, of prediction and truth; None where either has no classes.
+    ``image``: (C, *spatial), where the truth is a data folder.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Pair:
     true: Labels
     probabilities: npt.NDArray[np.float32] | None
     kinds: tuple[Mapping[int, str], Mapping[int, str]] | None = None
+    image: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,8 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
     probabilities = _probabilities(file, page, (len(found), *truth.labels.shape))
     found_kinds = _predicted_kinds(file, predicted, page) if meaning.task == "instances" and truth.kinds else None
     kinds = None if found_kinds is None else (found_kinds, truth.kinds)
-    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds)
+    image = None if truth.example is None else truth.example.image
+    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds, image)
 
 
 def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:

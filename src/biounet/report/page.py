@@ -37,10 +37,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands to copy, shown as they are."""
+    """Text to copy: commands, shown as they are, or with ``wraps`` prose in lines as wide as the page."""
 
     text: str
     title: str = ""
+    wraps: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _prepared(block: Block) -> dict[str, Any]:
         case Text():
             return {"kind": kind, "paragraphs": _paragraphs(block.text)}
         case Code():
-            return {"kind": kind, "title": block.title, "text": block.text.strip("\n")}
+            return {"kind": kind, "title": block.title, "text": block.text.strip("\n"), "wraps": block.wraps}
         case Numbers():
             items = [(name, _shown([value])[0], note) for name, value, note in block.items]
             return {"kind": kind, "items": items}

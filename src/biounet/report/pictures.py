@@ -45,6 +45,27 @@ def middle_plane(array: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
     return np.asarray(array[..., array.shape[-3] // 2, :, :] if ndim == 3 else array)
 
 
+def step_for(labels: npt.NDArray[Any], side: int) -> int:
+    """Every how-manyth pixel of (Z)YX is shown so that a picture has at most ``side`` pixels a side."""
+    return max(1, -(-int(max(labels.shape[-2:])) // side))
+
+
+def reduced(image: npt.NDArray[Any], ndim: int, step: int) -> npt.NDArray[Any]:
+    """The middle plane ((C,)Y,X) of an image by means of ``step`` times ``step`` pixels; same dtype.
+
+    As many pixels as ``labels[..., ::step, ::step]`` has: the last ones may be means of fewer.
+    """
+    plane = middle_plane(image, ndim)
+    if step == 1:
+        return plane
+    over = [(0, 0)] * (plane.ndim - 2) + [(0, -n % step) for n in plane.shape[-2:]]
+    padded = np.pad(plane, over, mode="edge")
+    height, width = (n // step for n in padded.shape[-2:])
+    blocks = padded.reshape(*padded.shape[:-2], height, step, width, step)
+    means: npt.NDArray[Any] = blocks.mean((-3, -1), dtype=np.float32).astype(image.dtype)
+    return means
+
+
 def to_grey8(image: npt.NDArray[Any], *, percentiles: tuple[float, float] = (0.3, 99.7)) -> Picture:
     """Grey values stretched for display: uint8, same shape; real dtype, any shape.
 
@@ -163,15 +184,16 @@ def stack(picture: Picture, *layers: Picture) -> Picture:
     return np.rint(result).astype(np.uint8)
 
 
-def error_layer(predicted: npt.NDArray[Any], true: npt.NDArray[Any]) -> Picture:
+def error_layer(predicted: npt.NDArray[Any], true: npt.NDArray[Any], *, step: int = 1) -> Picture:
     """Objects by what happened to them, as a transparent layer (Y, X, 4), in `ERROR_COLOURS`.
 
     True objects are coloured as correct, missed, merged or split (merged before split where both
     hold), predicted objects without a true one as spurious; outlines are the true objects' and the
-    spurious ones'. The kinds are those that `biounet.evaluation.object_errors` counts.
+    spurious ones'. The kinds are those that `biounet.evaluation.object_errors` counts. Of large images every
+    ``step``-th pixel is drawn.
     """
     of_true, spurious = kinds_of_objects(predicted, true)
-    plane_true, plane_found = (middle_plane(a, a.ndim) for a in (true, predicted))
+    plane_true, plane_found = (middle_plane(a, a.ndim)[::step, ::step] for a in (true, predicted))
     alone = np.isin(plane_found, spurious) & (plane_true <= 0)
     shown = np.where(alone, -1 - plane_found.astype(np.int64), np.maximum(plane_true, 0))
     ids, inverse = fastremap.unique(np.ascontiguousarray(shown), return_inverse=True)

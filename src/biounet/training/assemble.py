@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from biounet.inference.calibration import calibration_crops
+from biounet.inference.packages import installed_version
 from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model
 from biounet.training.data import TrainingData
@@ -63,7 +64,8 @@ def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) 
     """How and on what a model was trained, as plain values; no dates, durations, paths or host names.
 
     ``score`` is that of this step, None where it is unknown. A path given as ``data.validation`` is
-    replaced by the names of the held-back images, which choose the same ones.
+    replaced by the names of the held-back images, which choose the same ones. ``objects``: how many were
+    learnt from and held back, None for classes.
     """
     settings = {**state.facts["settings"], "data": dict(state.facts["settings"]["data"])}
     held_back = [e.name for e in plan.split.validation]
@@ -81,7 +83,14 @@ def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) 
         "statements": [*data.statements, *plan.statements],
         "training_images": [e.name for e in plan.split.training],
         "validation_images": held_back,
+        "objects": _counts(plan) if data.meaning.task == "instances" else None,
+        "versions": {name: installed_version(name) for name in ("biounet", "torch", "numpy")},
     }
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    sides = {"training": plan.split.training, "validation": plan.split.validation}
+    return {side: sum(len(np.unique(e.labels[e.labels > 0])) for e in of) for side, of in sides.items()}
 
 
 def _golden(network: nn.Module, channels: int, plan: Plan) -> tuple[Any, Any]:

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from biounet.images.examples import Example
 from biounet.inference.predict import segment
 from biounet.model_file import Model
-from biounet.report.page import Block, Curve, Figure, Numbers, Section, Table, Text, write_page
+from biounet.report.methods import methods_text
+from biounet.report.page import Block, Code, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, heat, task_layer, to_rgb, wrong_class_layer
 from biounet.settings import dotted
+from biounet.training.repeat import repeat_command
 
 MOST_PICTURES = 4
 _SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over
@@ -46,6 +48,8 @@ def write_report(path: Path, model: Model, progress: Progress, figures: Sequence
         Section("Held-back images", _pictures(figures, model)),
         Section("What was inferred and decided", [_statements(model)]),
         Section("Settings", [_settings(model)]),
+        Section("How to repeat it", [Code(repeat_command(model.training), "With the same data"), _versions(model)]),
+        Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
     ]
     write_page(path, title="biounet training", lead=f"This training run is {how}.", sections=sections)
 
@@ -135,6 +139,11 @@ def _pictures(figures: Sequence[Figure], model: Model) -> list[Block]:
 
 def _statements(model: Model) -> Table:
     return Table("", ["statement"], [[str(text)] for text in model.training["statements"]])
+
+
+def _versions(model: Model) -> Text:
+    versions = ", ".join(f"{name} {version}" for name, version in model.training["versions"].items())
+    return Text(f"Computed by {versions}. The same machine, versions and thread count give the same file, bit for bit.")
 
 
 def _settings(model: Model) -> Table:

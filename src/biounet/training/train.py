@@ -364,10 +364,11 @@ class _Run:
         network = self.state.average
         network.load_state_dict(weights)
         settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
-        share = self._take_back_class_weights(network)
+        training = provenance(self.state, self.data, self.plan, step)
+        training["class_weights_taken_back"] = self._take_back_class_weights(network)
         if postprocessing is None:
             postprocessing = self.validator.tune(network)
-        training = provenance(self.state, self.data, self.plan, step) | {"class_weights_taken_back": share}
+            training["validation_scores"] = self.validator.final_scores(network, postprocessing)
         return assemble_model(network, self.data, self.plan, postprocessing=postprocessing, training=training)
 
     def _take_back_class_weights(self, network: nn.Module) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +17,7 @@ from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
 from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
-from biounet.inference.predict import plan_for, softmax
+from biounet.inference.predict import instance_settings, plan_for, softmax
 from biounet.inference.tiling import predict_tiled
 from biounet.inference.torch_engine import TorchEngine
 from biounet.labels.instances import InstanceSettings, instances
@@ -79,19 +79,29 @@ class Validator:
         best = tune(cells, [e.labels for e in self.examples], _object_score)
         return asdict(best)
 
+    def final_scores(self, network: nn.Module, postprocessing: Mapping[str, Any]) -> dict[str, list[float | None]]:
+        """Scores of every example by name, in their order, with this post-processing; None where undefined."""
+        settings = instance_settings(postprocessing) if self.task == "instances" else None
+        probabilities = self.probabilities(network, precision="fp32")
+        scored = [self._scores(p, e, settings) for p, e in zip(probabilities, self.examples, strict=True)]
+        names = [name for name in scored[0] if name not in ("selection", "loss")] if scored else []
+        return {name: [one[name] for one in scored] for name in names}
+
     @staticmethod
     def _predict(engine: TorchEngine, image: Float32) -> Float32:
         plan = plan_for(image.shape[1:], engine)
         return softmax(predict_tiled(engine, image, engine.geometry, plan=plan))
 
-    def _scores(self, probabilities: Float32, example: Example) -> dict[str, float | None]:
+    def _scores(
+        self, probabilities: Float32, example: Example, settings: InstanceSettings | None = None
+    ) -> dict[str, float | None]:
         labels = example.labels
         known = labels >= 0
         truth = self._classes(example)
         chosen = np.take_along_axis(probabilities, np.maximum(truth, 0)[None].astype(np.int64), 0)[0]
         loss = float(-np.log(np.maximum(chosen[known], 1e-7)).mean()) if known.any() else None
         if self.task == "instances":
-            predicted = instances(1 - probabilities[0], self.starting)
+            predicted = instances(1 - probabilities[0], settings or self.starting)
             table = overlap(predicted, labels)
             scores = {
                 "selection": _score_of(table),

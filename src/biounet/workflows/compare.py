@@ -25,6 +25,7 @@ from biounet.inference.predict import plan_for, segment, softmax
 from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning, encode
 from biounet.model_file import Model, load_model
+from biounet.report.methods import methods_text
 from biounet.workflows.compare_page import write_comparison_page
 from biounet.workflows.cost import prediction_cost
 from biounet.workflows.inputs import select_channels
@@ -107,7 +108,9 @@ def compare(
     _write_tables(out, pairs, scored, meaning.task)
     report = out / "report.html"
     firsts = {name: runs[0] for name, runs in pairs.items()}
-    write_comparison_page(report, comparison, words, said, chosen, firsts)
+    first = {m.name: models[m.runs[0][0]] for m in methods if isinstance(m, Modelled)}
+    paragraphs = {name: methods_text(model) for name, model in first.items()}
+    write_comparison_page(report, comparison, words, said, chosen, firsts, paragraphs=paragraphs)
     return Comparison({**comparison, "verdicts": words, "statements": said}, tuple(words), tuple(said), report)
 
 

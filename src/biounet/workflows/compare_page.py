@@ -12,7 +12,7 @@ from biounet.evaluation.comparison import HEADLINES, at
 from biounet.evaluation.files import Pair, Truth
 from biounet.evaluation.summary import flatten
 from biounet.inference.predict import show_bytes
-from biounet.report.page import Block, Figure, Section, Table, Text, write_page
+from biounet.report.page import Block, Code, Figure, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, task_layer, to_rgb, wrong_class_layer
 
 MOST_PICTURES = 8
@@ -25,11 +25,14 @@ def write_comparison_page(
     statements: Sequence[str],
     truths: Sequence[Truth],
     pairs: Mapping[str, Sequence[Pair]],
+    *,
+    paragraphs: Mapping[str, str],
 ) -> None:
     """Write the page, whole or not at all.
 
     ``comparison``: as `evaluation.comparison.compare_scores` gives it, with ``task``. ``pairs``: the
     labels of each method (its first run) beside the truth, in the order of ``truths``.
+    ``paragraphs``: how the model of a method was trained, for a publication.
     """
     names = list(comparison["methods"])
     lead = f"{', '.join(names[:-1])} and {names[-1]} on the same {len(truths)} image{'s' * (len(truths) != 1)}."
@@ -42,6 +45,9 @@ def write_comparison_page(
         Section("Pictures", _figures(comparison["task"], order, truths, pairs)),
         Section("What was inferred and decided", [Table("", ["statement"], [[line] for line in statements])]),
     ]
+    if paragraphs:
+        pasted = [Code(text, f"{name}, ready to paste", wraps=True) for name, text in paragraphs.items()]
+        sections.append(Section("For the methods section", pasted))
     write_page(path, title="biounet comparison", lead=lead, sections=sections)
 
 

@@ -25,6 +25,7 @@ from biounet.images.writing import whole_file, write_labels, write_png
 from biounet.inference.engines import make_engine
 from biounet.labels.otsu import OtsuSettings, otsu_watershed, tune_otsu
 from biounet.model_file import Model
+from biounet.report.methods import methods_text
 from biounet.report.page import Code, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
 from biounet.samples.synthetic import synthetic_cells
@@ -94,6 +95,7 @@ def run_demo(
         _picture_section(image, truth, found, rival, model, folder),
         _training_section(events, model, check, images, truths),
         _prediction_section(done, seconds),
+        Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
         _next_section(folder),
     ]
     lead = (
@@ -122,7 +124,7 @@ def make_sample(folder: Path, seed: int) -> tuple[list[Picture], list[Labels]]:
 
 def predict_unseen(model: Model, folder: Path) -> tuple[Labels, Any]:
     """Labels of the unseen image, written and read back as a user would have them."""
-    request = Request(folder / "prediction", save=("labels", "probabilities", "overlay"))
+    request = Request(folder / "prediction", save=("labels", "probabilities", "overlay"), report=False)
     done = predict_files(model, make_engine(model), [folder / "unseen.tif"], request)[0]
     return load_labels(folder / "prediction" / "unseen_labels.tif")[0], done
 

@@ -72,10 +72,11 @@ def predict_large(
     budget: Budget,
     listen: Listener,
     cluster: Cluster | None = None,
+    show: Callable[[Array, Array], None] | None = None,
 ) -> Done:
     """Predict one file block by block and write its results; with ``request.shard`` only compute its share.
 
-    Tiles are computed here or by the workers of a ``cluster``.
+    Tiles are computed here or by the workers of a ``cluster``. ``show(image, labels)`` gets what an overlay shows.
 
     What is finished stays in a folder beside the results (`folder_of`) until all is complete, so that the
     same call goes on after an interruption. Raises `DataError` where ``request.merge`` finds tiles missing.
@@ -107,6 +108,8 @@ def predict_large(
         shape = regions.spatial_shape(model.ndim)
         done.shape = shape if items == 1 else (items, *shape)
         _write(model, regions, found, request, done, budget)
+        if show is not None:
+            show(*_seen(regions, found[len(found) // 2]))
         check = max((job.check_seams() for job in jobs[:1]), key=lambda c: c.largest_difference)
         done.seams = check.to_dict()
         listen(f"{path.name}: {check}", 0, 0)
@@ -268,7 +271,7 @@ def _write(model: Model, regions: Regions, found: list[_Found], request: Request
         done.files.append(path.name)
     if "overlay" in request.save:
         path = request.out / f"{done.name}_overlay.png"
-        write_png(path, _picture(regions, found[len(found) // 2]))
+        write_png(path, overlay(*_seen(regions, found[len(found) // 2])))
         done.files.append(path.name)
     if set(request.save) & set(EXPORTED):
         objects = [_objects(regions, one, index if several else None, budget) for index, one in enumerate(found)]
@@ -357,8 +360,8 @@ def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, 
     return found if job.region is None else found * job.region.inside(job.item, start, stop)
 
 
-def _picture(regions: Regions, one: _Found) -> npt.NDArray[np.uint8]:
-    """An overlay of every n-th pixel, so that it fits a screen; of a volume the middle plane."""
+def _seen(regions: Regions, one: _Found) -> tuple[Array, Array]:
+    """Image (C, Y, X) and labels (Y, X), every n-th pixel, so that it fits a screen; of a volume the middle plane."""
     ndim = one.job.model.ndim
     shape = regions.spatial_shape(ndim)
     step = -(-max(shape[-2:]) // _PICTURE)
@@ -373,7 +376,7 @@ def _picture(regions: Regions, one: _Found) -> npt.NDArray[np.uint8]:
         bands.append(pixels[:, 0] if ndim == 3 else pixels)
         window = one.labels(start, stop)[..., ::step, ::step]
         ids.append(window[0] if ndim == 3 else window)
-    return overlay(np.concatenate(bands, axis=1), np.concatenate(ids, axis=0))
+    return np.concatenate(bands, axis=1), np.concatenate(ids, axis=0)
 
 
 def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -> Any:

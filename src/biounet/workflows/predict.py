@@ -38,6 +38,7 @@ from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
 from biounet.workflows.inputs import find_inputs, select_channels
 from biounet.workflows.large import begin_large, folder_of, predict_large
+from biounet.workflows.predict_page import Gallery, write_prediction_page
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results, write_run
 from biounet.workflows.scale import needs_scale
@@ -97,7 +98,8 @@ def predict_files(
     check_frames(inputs, request.save)
     _make_folder(request.out)
     views(request.tta, model.geometry)  # refuses what cannot be meant before anything is read
-    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None), cluster)
+    gallery = Gallery(model, inputs if request.report and request.shard is None else ())
+    stream = _Stream(model, choice.engine, request, listen or (lambda text, done, total: None), cluster, gallery)
     files = stream.run(inputs)
     for file in files:
         if file.error is not None and len(inputs) == 1:
@@ -106,7 +108,9 @@ def predict_files(
     if "table" in request.save:
         tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
         join_tables(request.out / "objects.csv", tables)
-    write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
+    values = write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
+    if request.report and request.shard is None:
+        write_prediction_page(request.out / "report.html", values, results, gallery.figures, request.command)
     return results
 
 
@@ -129,10 +133,16 @@ class _Stream:
     """What `predict_files` does, from file to file."""
 
     def __init__(
-        self, model: Model, engine: Engine, request: Request, listen: Listener, cluster: Cluster | None
+        self,
+        model: Model,
+        engine: Engine,
+        request: Request,
+        listen: Listener,
+        cluster: Cluster | None,
+        gallery: Gallery,
     ) -> None:
         self.model, self.engine, self.request, self.listen = model, engine, request, listen
-        self.cluster = cluster
+        self.cluster, self.gallery = cluster, gallery
         whole = request.memory if request.memory is not None else total_memory() // 2
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
@@ -219,6 +229,7 @@ class _Stream:
                 budget=self.budget,
                 listen=self.listen,
                 cluster=self.cluster,
+                show=self.gallery.show(file.path, file.done.name),
             )
         except BiounetError as error:
             file.fails(error)
@@ -329,6 +340,9 @@ class _Stream:
         try:
             assert file.image is not None
             write_results(self.model, file.image, file.items, file.found, file.exports, self.request, file.done)
+            if show := self.gallery.show(file.path, file.done.name):
+                middle = len(file.items) // 2
+                show(file.items[middle], file.found[middle].labels)
         except BiounetError as error:
             file.fails(error)
         file.image, file.items, file.found, file.exports = None, [], [], []

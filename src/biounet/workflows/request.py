@@ -24,7 +24,8 @@ class Request:
     or one for all, in place of what files state. ``shard``: (i, n), compute every n-th tile from the i-th
     (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``region``: a file or "auto",
     see `workflows.region.open_region`. ``in_place``: "labels" go into OME-Zarr inputs, as ``label_name``, in place
-    of ``NAME_labels.tif``; ``overwrite`` replaces those of that name.
+    of ``NAME_labels.tif``; ``overwrite`` replaces those of that name. ``report``: whether to write
+    ``report.html``, which says the ``command`` that was typed.
     """
 
     out: Path
@@ -40,6 +41,8 @@ class Request:
     in_place: bool = False
     label_name: str = "biounet"
     overwrite: bool = False
+    report: bool = True
+    command: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.save) - set(SAVED))

@@ -100,8 +100,8 @@ def write_run(
     results: Sequence[Done],
     start_up_s: float,
     compute_s: float,
-) -> None:
-    """Write ``run.json``: inputs, settings, versions, plans, checks and timings."""
+) -> dict[str, Any]:
+    """Write ``run.json``: inputs, settings, versions, plans, checks and timings; returns its content."""
     engine = choice.engine
     packages = ["biounet", "numpy", "tifffile", "torch", *_packages(engine.name)]
     values = {
@@ -129,3 +129,4 @@ def write_run(
     }
     with whole_file(request.out / "run.json") as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    return values

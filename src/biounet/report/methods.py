@@ -1,0 +1,274 @@
+"""The paragraph for the Methods section of a publication, from the facts in a model file alone.
+
+Every sentence says what the file knows and nothing else: a fact that an older or foreign file lacks
+leaves its sentence out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from biounet.report.references import REFERENCES
+
+_NORMALISED = {
+    "image": "Each channel of an image was normalised to mean 0 and standard deviation 1 over the whole image.",
+    "percentile": "Of each channel of an image, the percentiles 1 and 99.8 over the whole image became 0 and 1.",
+    "dataset": "Each channel was normalised by its mean and standard deviation over the training images.",
+}
+_SCORES = {
+    "seg": "SEG (mean intersection over union of the objects; Maška et al. 2014)",
+    "pq": "panoptic quality (at an intersection over union of 0.5; Kirillov et al. 2019)",
+    "class_pq": "panoptic quality, mean over the classes",
+    "dice": "Dice coefficient of the foreground (Dice 1945)",
+    "pixel_error": "pixel error",
+}
+
+
+class Trained(Protocol):
+    """What the paragraph needs of a model; `biounet.model_file.Model` has it."""
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """Description of the network."""
+
+    @property
+    def task(self) -> str:
+        """'instances' or 'classes'."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by class id, background first."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+
+    @property
+    def pixel_size_um(self) -> tuple[float, ...] | None:
+        """Per spatial axis, or None."""
+
+    @property
+    def postprocessing(self) -> Mapping[str, Any]:
+        """Settings that turn probabilities into objects."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Settings, seed, steps, images, scores, versions, statements."""
+
+    @property
+    def ndim(self) -> int:
+        """Spatial axes, 2 or 3."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the model file."""
+
+
+def methods_text(model: Trained) -> str:
+    """The paragraph, an empty line, and the references that it names, one a line."""
+    known = model.training
+    settings = known.get("settings", {})
+    sentences = [
+        _task(model),
+        *_data(model),
+        _NORMALISED.get(settings.get("data", {}).get("normalisation", ""), ""),
+        _network(model.network, settings.get("training", {})),
+        *_training(model.task, known),
+        _augmentation(settings.get("augmentation", {})),
+        _postprocessing(model.postprocessing),
+        *_scores(known),
+        _hashes(model),
+    ]
+    paragraph = " ".join(sentence for sentence in sentences if sentence)
+    named = [text for name, text in REFERENCES.items() if name in paragraph]
+    return "\n".join([paragraph, "", "References", *named])
+
+
+def _task(model: Trained) -> str:
+    versions = model.training.get("versions", {})
+    release = f" {versions['biounet']}" if versions.get("biounet") else ""
+    beside = [
+        f"{name} {versions[key]}" for key, name in (("torch", "PyTorch"), ("numpy", "NumPy")) if versions.get(key)
+    ]
+    tool = f"biounet{release}" + (f" ({', '.join(beside)})" if beside else "")
+    if model.task == "classes":
+        return f"Pixels were assigned to {len(model.classes)} classes ({', '.join(model.classes)}) with {tool}."
+    return f"Objects ({', '.join(model.classes[1:])}) were segmented one by one with {tool}."
+
+
+def _data(model: Trained) -> Iterator[str]:
+    known = model.training
+    learnt, held = known.get("training_images"), known.get("validation_images")
+    if learnt is None or held is None:
+        return
+    counts = known.get("objects") or {}
+    objects = {side: f" with {_counted(count, 'object')}" for side, count in counts.items()}
+    size = "" if model.pixel_size_um is None else f" at {_lengths(model.pixel_size_um)} a pixel"
+    channels = "" if len(model.channels) == 1 else f" and {len(model.channels)} channels ({', '.join(model.channels)})"
+    yield (
+        f"The network learnt from {_counted(len(learnt), f'annotated {model.ndim}D image')}{channels}{size}"
+        f"{objects.get('training', '')}."
+    )
+    how = _stated(known, "held back: ")
+    chosen = f" ({how})" if how else ""
+    yield f"{_counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
+    if both := sorted(set(learnt) & set(held)):
+        yield f"Parts of {', '.join(both)} were on both sides."
+    unknown = known.get("settings", {}).get("data", {}).get("unlabelled") == "unknown"
+    yield f"Pixels without annotation {'were unknown and left out' if unknown else 'were taken as background'}."
+
+
+def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    name = str(network.get("name"))
+    if name == "patch_cnn":
+        return (
+            f"The network classified each pixel from a window of {network['window']} pixels a side, after Ciresan et "
+            "al. 2012."
+        )
+    extras = []
+    if network.get("batch_norm"):
+        extras.append("batch normalisation (Ioffe and Szegedy 2015)")
+    if training.get("weight_standardisation"):
+        extras.append("weight standardisation (Qiao et al. 2019)")
+    if network.get("dropout"):
+        extras.append(f"dropout of {network['dropout']:g}")
+    added = f", with {_and(extras)}" if extras else ""
+    if name == "unet":
+        stem = max(network.get("stem") or [1])
+        taken = f"; {stem} pixels a side were taken together first" if stem > 1 else ""
+        return (
+            f"The network was a U-Net of unpadded convolutions (Ronneberger et al. 2015) with {network['depth']} "
+            f"poolings and {network['width']} channels in the first level{added}{taken}."
+        )
+    if name.startswith("fcn"):
+        return f"The network was a fully convolutional FCN-{name[3:]} (Long et al. 2015){added}."
+    return "The network was one of the authors' own."
+
+
+def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
+    settings = known.get("settings", {})
+    of, loss = settings.get("training", {}), settings.get("loss", {})
+    if not of or not loss:
+        return
+    border = ""
+    if task == "instances" and loss["w0"]:
+        border = (
+            " and by the gaps between neighbouring objects (Ronneberger et al. 2015; "
+            f"w0 = {loss['w0']:g}, sigma = {loss['sigma_px']:g} pixels)"
+        )
+    weights = ("balanced classes" if loss["class_balance"] else "equal classes") + border
+    yield f"The loss was the cross-entropy, weighted by {weights}."
+    sgd = of["optimizer"] == "sgd"
+    method = f"SGD (momentum {of['momentum']:g})" if sgd else "AdamW (Loshchilov and Hutter 2019)"
+    details = [f"a learning rate of {of['learning_rate']:g}" + (" with cosine decay" * (of["schedule"] == "cosine"))]
+    if of["weight_decay"]:
+        details.append(f"a weight decay of {of['weight_decay']:g}")
+    origin = known.get("from")
+    start = f" from the weights of a trained model (SHA-256 {origin})" if origin else ""
+    best = "" if known.get("score") is None else ", which scored best on the held-back images"
+    yield (
+        f"It was minimised{start} in {_counted(known['steps'], 'step')} of {_counted(of['batch_size'], 'sample')}"
+        f"{_of_sides(known)} by {method} with {_and(details)}; the weights of step {known['step']} were "
+        f"kept{best} (seed {known['seed']})."
+    )
+
+
+def _of_sides(known: Mapping[str, Any]) -> str:
+    """The sides of a sample's output, which a statement gives."""
+    sides = _stated(known, "each sample ").partition(" pixels")[0]
+    return f" of {sides} pixels" if sides else ""
+
+
+def _augmentation(of: Mapping[str, Any]) -> str:
+    if not of:
+        return ""
+    parts = []
+    if of["elastic_std_px"]:
+        parts.append(
+            f"elastic deformation (displacements of {of['elastic_std_px']:g} pixels standard deviation on a grid of "
+            f"{of['elastic_grid']} points a side)"
+        )
+    if of["rotation_degrees"]:
+        parts.append(f"rotation by up to {of['rotation_degrees']:g} degrees")
+    if of["mirror"]:
+        parts.append("mirroring")
+    low, high = of["scale"]
+    if low != high:
+        parts.append(f"scaling by {low:g} to {high:g}")
+    grey = [name for name in ("brightness", "contrast", "gamma", "noise") if of[name]]
+    if grey:
+        parts.append(f"changes of {_and(grey)}")
+    if of["blur_px"]:
+        parts.append("blur")
+    return f"Samples were varied by {_and(parts)}." if parts else "Samples were not varied."
+
+
+def _postprocessing(values: Mapping[str, Any]) -> str:
+    if not values:
+        return ""
+    steps = [
+        f"objects below {values['smallest_px']} pixels were dropped" if values.get("smallest_px") else "",
+        f"holes up to {values['fill_holes_px']} pixels were filled" if values.get("fill_holes_px") else "",
+        f"objects were grown by {_counted(values['give_back_px'], 'pixel')} into the gaps"
+        if values.get("give_back_px")
+        else "",
+        "touching objects were split by growth from seeds" if values.get("split") else "",
+    ]
+    kept = [step for step in steps if step]
+    more = f"; {_and(kept)}" if kept else ""
+    return (
+        f"Objects are connected pixels with a probability above {values['threshold']:g}{more}. These numbers were "
+        "tuned on the held-back images."
+    )
+
+
+def _scores(known: Mapping[str, Any]) -> Iterator[str]:
+    scores = known.get("validation_scores") or {}
+    held = len(known.get("validation_images", ()))
+    said = [f"{what} {_spread(scores[name])}" for name, what in _SCORES.items() if name in scores]
+    if not said:
+        return
+    spread = "mean ± standard deviation over images" if held > 1 else "one image, so without a spread"
+    yield (
+        f"On the held-back {'images' if held > 1 else 'image'} the result was: {'; '.join(said)} ({spread}). "
+        "Weights and post-processing were chosen there, so this is no independent test."
+    )
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return "undefined"
+    mean = f"{statistics.fmean(defined):.3f}"
+    return mean if len(defined) < 2 else f"{mean} ± {statistics.stdev(defined):.3f}"
+
+
+def _hashes(model: Trained) -> str:
+    data = model.training.get("data_sha256")
+    parts = [f"the training data {data}"] if data else []
+    parts += [f"the model file {model.sha256}"] if model.sha256 else []
+    return f"SHA-256 of {_and(parts)}." if parts else ""
+
+
+def _stated(known: Mapping[str, Any], start: str) -> str:
+    """The rest of the statement that begins with ``start``, "" where there is none."""
+    found = [str(text) for text in known.get("statements", ()) if str(text).startswith(start)]
+    return found[0].removeprefix(start) if found else ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _lengths(size: Sequence[float]) -> str:
+    return " x ".join(f"{length:g}" for length in size) + " µm"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

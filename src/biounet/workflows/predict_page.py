@@ -1,0 +1,142 @@
+"""The page of a prediction: what was found in which image, how, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.model_file import Model
+from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
+from biounet.report.pictures import reduced, step_for, task_layer, to_rgb
+from biounet.settings import dotted
+from biounet.workflows.request import Done
+
+MOST_PICTURES = 12
+_SIDE = 640  # pixels of a picture at most
+
+Array = npt.NDArray[Any]
+
+
+class Gallery:
+    """Small pictures of at most twelve inputs, evenly spaced, taken while their images are in memory."""
+
+    def __init__(self, model: Model, inputs: Sequence[Path]) -> None:
+        self._model = model
+        places = np.linspace(0, len(inputs) - 1, min(MOST_PICTURES, len(inputs))).round().astype(int)
+        self._chosen = {inputs[place] for place in places}
+        self._figures: dict[str, Figure] = {}
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        """Figures by the name of the image, in the order they were taken."""
+        return self._figures
+
+    def show(self, path: Path, name: str) -> Callable[[Array, Array], None] | None:
+        """What takes the picture of this input, from image (C, *spatial) and labels (*spatial); None if not chosen."""
+        if path not in self._chosen:
+            return None
+
+        def take(image: Array, labels: Array) -> None:
+            step = step_for(labels, _SIDE)
+            plane = labels if labels.ndim == 2 else labels[labels.shape[0] // 2]
+            layers = {
+                "image": to_rgb(reduced(image, labels.ndim, step)),
+                "prediction": task_layer(plane[::step, ::step], self._model.task),
+            }
+            self._figures[name] = Figure(name, layers, note=_shown_how(labels, step))
+
+        return take
+
+
+def _shown_how(labels: Array, step: int) -> str:
+    parts = ["the middle plane"] * (labels.ndim == 3) + [f"one of {step} x {step} pixels"] * (step > 1)
+    return f"Shown: {', '.join(parts)}." if parts else ""
+
+
+def write_prediction_page(
+    path: Path, run: Mapping[str, Any], results: Sequence[Done], figures: Mapping[str, Figure], command: str
+) -> None:
+    """Write the page, whole or not at all. ``run``: the content of ``run.json``; ``command``: what was typed."""
+    order = sorted(results, key=_worst_first)
+    failed = sum(bool(done.error) for done in results)
+    empty = sum(done.empty and not done.error for done in results)
+    lead = f"{_counted(len(results), 'image')}: " + (f"{failed} failed." if failed else "all done.")
+    if empty:
+        lead += f" In {empty} nothing was found."
+    sections = [
+        Section("Result", [_numbers(run, results), _inputs(order)]),
+        Section("Pictures", _pictures(order, figures)),
+        Section("Plan and checks", _plans(results)),
+        Section("How to repeat it", _origin(run, command)),
+    ]
+    write_page(path, title="biounet prediction", lead=lead, sections=sections)
+
+
+def _worst_first(done: Done) -> tuple[bool, bool]:
+    return (not done.error, not done.empty)
+
+
+def _numbers(run: Mapping[str, Any], results: Sequence[Done]) -> Numbers:
+    objects = [done.objects for done in results if done.objects is not None]
+    seconds = run["seconds"]
+    items: list[tuple[str, object, str]] = [("images", len(results), "")]
+    if objects:
+        items.append(("objects", f"{sum(objects):,}", ""))
+    items.append(("time", f"{seconds['compute']:.1f} s", f"and {seconds['start_up']:.1f} s to start"))
+    return Numbers(items)
+
+
+def _inputs(order: Sequence[Done]) -> Table:
+    rows = [[done.name, _outcome(done), done.objects, "x".join(map(str, done.shape)), done.seconds] for done in order]
+    note = "Failed images first, then those in which nothing was found."
+    return Table("Images", ["image", "outcome", "objects", "pixels", "seconds"], rows, note)
+
+
+def _outcome(done: Done) -> str:
+    return f"failed: {done.error}" if done.error else "nothing found" if done.empty else "done"
+
+
+def _pictures(order: Sequence[Done], figures: Mapping[str, Figure]) -> list[Block]:
+    chosen = [figures[done.name] for done in order if done.name in figures]
+    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}, evenly spaced."), *chosen]
+
+
+def _plans(results: Sequence[Done]) -> list[Block]:
+    plans = Counter(done.plan for done in results if done.plan)
+    blocks: list[Block] = [Table("Plans", ["plan", "images"], [[plan, count] for plan, count in plans.most_common()])]
+    checked = [(done.name, done.seams) for done in results if done.seams and done.seams.get("windows")]
+    rows = [[name, *seams.values()] for name, seams in checked]
+    if checked:
+        header = [key.replace("_", " ") for key in checked[0][1]]
+        note = "Windows across borders of tiles, computed again as one piece."
+        blocks.append(Table("Check of seams", ["image", *header], rows, note))
+    notes = Counter(note for done in results for note in done.notes)
+    if notes:
+        rows = [[note, count] for note, count in notes.most_common()]
+        blocks.append(Table("What was decided and warned of", ["statement", "images"], rows))
+    return blocks
+
+
+def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
+    facts = [
+        ["model SHA-256", run["model_sha256"]],
+        ["engine", f"{run['engine']}, {run['precision']}"],
+        *([name, _said(value)] for name, value in dotted(run["settings"]) if value is not None),
+        *([f"version of {name}", str(value)] for name, value in run["versions"].items() if value),
+        *(["note", note] for note in run["notes"]),
+    ]
+    table = Table("Settings and versions", ["what", "value"], facts)
+    return [Code(command, "Command"), table] if command else [table]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -1,0 +1,141 @@
+"""The methods paragraph: its sentences written out, and what is left out where it is not known."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from biounet.report.methods import methods_text
+from biounet.settings import read_settings
+
+
+@dataclass(frozen=True)
+class Facts:
+    network: dict
+    task: str = "instances"
+    classes: tuple = ("background", "cell")
+    channels: tuple = ("0",)
+    pixel_size_um: Any = (0.5, 0.25)
+    postprocessing: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    ndim: int = 2
+    sha256: str = "feed"
+
+
+def facts(preset="paper", **changes):
+    settings = read_settings(preset).model_dump(mode="json")
+    known = {
+        "settings": settings, "seed": 4, "from": None, "steps": 900, "step": 600, "score": 0.8, "data_sha256": "beef",
+        "training_images": ["a", "b"], "validation_images": ["c", "d"], "objects": {"training": 1, "validation": 1200},
+        "statements": ["held back: c, d: as named by --validation", "each sample 388x388 pixels of output, 1 a step"],
+        "versions": {"biounet": "0.1.0", "torch": "2.13.0", "numpy": "2.4"},
+        "validation_scores": {"seg": [0.8, 0.6], "pq": [None, 0.5], "dice": [0.9, 0.9]},
+    }  # fmt: skip
+    network = {"name": "unet", "width": 64, "depth": 4, "batch_norm": False, "dropout": 0.5, "stem": [1, 1]}
+    return replace(
+        Facts(
+            network,
+            training=known,
+            postprocessing={
+                "threshold": 0.55,
+                "smallest_px": 9,
+                "fill_holes_px": 0,
+                "give_back_px": 1,
+                "split": None,
+            },
+        ),
+        **changes,
+    )
+
+
+def with_facts(model, **changes):
+    return replace(model, training=model.training | changes)
+
+
+def test_the_paragraph_of_the_papers_training_written_out():
+    paragraph, empty, heading, *references = methods_text(facts()).splitlines()
+    assert paragraph == (
+        "Objects (cell) were segmented one by one with biounet 0.1.0 (PyTorch 2.13.0, NumPy 2.4). "
+        "The network learnt from 2 annotated 2D images at 0.5 x 0.25 µm a pixel with 1 object. "
+        "2 images with 1,200 objects were held back (c, d: as named by --validation). "
+        "Pixels without annotation were taken as background. "
+        "Each channel of an image was normalised to mean 0 and standard deviation 1 over the whole image. "
+        "The network was a U-Net of unpadded convolutions (Ronneberger et al. 2015) with 4 poolings and 64 channels in "
+        "the first level, with dropout of 0.5. "
+        "The loss was the cross-entropy, weighted by balanced classes and by the gaps between neighbouring objects "
+        "(Ronneberger et al. 2015; w0 = 10, sigma = 5 pixels). "
+        "It was minimised in 900 steps of 1 sample of 388x388 pixels by SGD (momentum 0.99) with a learning rate of "
+        "0.001; the weights of step 600 were kept, which scored best on the held-back images (seed 4). "
+        "Samples were varied by elastic deformation (displacements of 10 pixels standard deviation on a grid of "
+        "3 points a side), rotation by up to 180 degrees, mirroring and changes of brightness, contrast, gamma and "
+        "noise. "
+        "Objects are connected pixels with a probability above 0.55; objects below 9 pixels were dropped and objects "
+        "were grown by 1 pixel into the gaps. These numbers were tuned on the held-back images. "
+        "On the held-back images the result was: SEG (mean intersection over union of the objects; Maška et al. 2014) "
+        "0.700 ± 0.141; panoptic quality (at an intersection over union of 0.5; Kirillov et al. 2019) 0.500; Dice "
+        "coefficient of the foreground (Dice 1945) 0.900 ± 0.000 (mean ± standard deviation over images). "
+        "Weights and post-processing were chosen there, so this is no independent test. "
+        "SHA-256 of the training data beef and the model file feed."
+    )
+    assert (empty, heading) == ("", "References")
+    assert [line.split()[0] for line in references] == ["Dice", "Kirillov", "Maška", "Ronneberger"]
+    assert references[-1].endswith("doi:10.1007/978-3-319-24574-4_28")
+
+
+def test_the_paragraph_of_a_class_model_says_nothing_of_objects():
+    model = facts("standard", task="classes", classes=("background", "nucleus", "wall"), postprocessing={})
+    scores = {"dice": [0.9], "pixel_error": [0.01]}
+    text = methods_text(with_facts(model, objects=None, validation_images=["c"], validation_scores=scores))
+    assert text.startswith("Pixels were assigned to 3 classes (background, nucleus, wall) with biounet 0.1.0")
+    assert "weighted by balanced classes. It was minimised in 900 steps of 1 sample of 388x388 pixels by AdamW" in text
+    assert "1 image was held back" in text
+    assert "pixel error 0.010 (one image, so without a spread)" in text
+    assert "object" not in text.split("References")[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        ({"name": "patch_cnn", "window": 65}, "from a window of 65 pixels a side, after Ciresan et al. 2012."),
+        ({"name": "fcn8s"}, "The network was a fully convolutional FCN-8s (Long et al. 2015)."),
+        ({"name": "foreign"}, "The network was one of the authors' own."),
+        (
+            {"name": "unet", "depth": 2, "width": 8, "stem": [3, 3], "batch_norm": True},
+            "8 channels in the first level, with batch normalisation (Ioffe and Szegedy 2015); 3 pixels a side were "
+            "taken together first.",
+        ),
+    ],
+)
+def test_each_network_is_named_with_its_source(network, sentence):
+    assert sentence in methods_text(facts(network=network))
+
+
+def test_every_name_in_the_paragraph_stands_in_the_list():
+    text = methods_text(facts(network={"name": "fcn16s", "batch_norm": True}))
+    paragraph, listed = text.split("\n\nReferences\n")
+    assert "Long J" in listed
+    assert "Ioffe S" in listed
+    assert "Ciresan" not in listed
+    assert paragraph.count("\n") == 0
+
+
+def test_what_a_file_does_not_know_is_left_out():
+    model = facts(pixel_size_um=None, sha256="")
+    text = methods_text(replace(model, training={"statements": []}, postprocessing={}))
+    assert text.splitlines()[0] == (
+        "Objects (cell) were segmented one by one with biounet. The network was a U-Net of unpadded convolutions "
+        "(Ronneberger et al. 2015) with 4 poolings and 64 channels in the first level, with dropout of 0.5."
+    )
+    interrupted = methods_text(with_facts(facts(), score=None, validation_scores={}))
+    assert "the weights of step 600 were kept (seed 4)" in interrupted
+    assert "On the held-back" not in interrupted
+
+
+def test_partial_annotation_a_start_and_images_on_both_sides_are_said():
+    model = facts()
+    settings = model.training["settings"]
+    settings = settings | {"data": settings["data"] | {"unlabelled": "unknown"}}
+    text = methods_text(with_facts(model, settings=settings, validation_images=["b"], **{"from": "cafe"}))
+    assert "Pixels without annotation were unknown and left out." in text
+    assert "Parts of b were on both sides." in text
+    assert "minimised from the weights of a trained model (SHA-256 cafe) in 900 steps" in text
