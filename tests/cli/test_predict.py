@@ -71,14 +71,14 @@ def test_json_is_one_object(biounet, model, image, tmp_path):
 
 
 def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
-    arguments = ("--tile", "20", "--memory", "1GB", "--precision", "bf16", "--device", "cpu", "--engine", "torch")
+    arguments = ("--tile", "20", "--memory", "9GB", "--precision", "bf16", "--device", "cpu", "--engine", "torch")
     assert biounet("predict", model, image, "--out", tmp_path, *arguments).code == 0
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model_sha256"] == load_model(model).sha256
     assert (run["task"], run["classes"]) == ("instances", ["background", "cell"])
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
     assert run["settings"] == {
-        "save": ["labels", "overlay"], "tile": 20, "memory": 10**9, "channels": None, "tta": "none",
+        "save": ["labels", "overlay"], "tile": 20, "memory": 9 * 10**9, "channels": None, "tta": "none",
         "pixel_size_um": None, "region": None,
         "postprocessing": load_model(model).postprocessing,
     }  # fmt: skip

@@ -164,6 +164,46 @@ def test_shards_and_their_merge(model, tmp_path):
     assert files_of(request.out) == files_of(tmp_path / "whole")
 
 
+def test_a_shard_that_was_killed_is_repeated_and_the_merge_is_that_of_one_process(model, tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((75, 90)))
+    made, request = model(), Request(tmp_path / "parts", tile=20)
+    through_memory(made, tmp_path / "a.tif", replace(request, out=tmp_path / "whole"))
+    calls = []
+    predict_window = blocks.predict_window
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KilledError
+        return predict_window(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "predict_window", counted)
+        with pytest.raises(KilledError):
+            by_blocks(made, tmp_path / "a.tif", replace(request, shard=(2, 3)))
+    for number in (1, 3, 2):
+        by_blocks(made, tmp_path / "a.tif", replace(request, shard=(number, 3)))
+    by_blocks(made, tmp_path / "a.tif", replace(request, merge=True))
+    assert files_of(request.out) == files_of(tmp_path / "whole")
+
+
+def test_of_a_pyramid_the_level_nearest_to_the_models_pixels_is_read(model, tmp_path):
+    made = replace(model(), pixel_size_um=(0.5, 0.5))
+    base = image_of((160, 180))
+    half = np.full((80, 90), 7, np.uint16)  # unlike the full resolution, to see which is read
+    metadata = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(base, tile=(32, 32), subifds=1, metadata={"axes": "YX", **metadata})
+        writer.write(half, tile=(32, 32), subfiletype=1)
+    done, lines = by_blocks(made, tmp_path / "a.ome.tif", Request(tmp_path / "o", save=("labels",)))
+    assert any("level 1 of its pyramid, resampled by 1 x 1" in line for line in lines)
+    assert "1 tile of 8" in done.plan  # 80 x 90 pixels
+    assert done.shape == (160, 180)
+    labels = tifffile.imread(tmp_path / "o" / "a_labels.tif")
+    assert labels.shape == (160, 180)
+    assert len(np.unique(labels)) == 1  # a constant image is one thing all over
+
+
 def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_path):
     """In the grid of the file: doubled pixels give doubled labels."""
     made = replace(model(), pixel_size_um=(0.5, 0.5), postprocessing=SETTINGS | {"split": None})

@@ -252,7 +252,10 @@ class _Stream:
                 for plane in items
             ]
             size = items[0].shape[1:]
-            file.plan = plan_for(size, self.engine, tile=self.request.tile, memory=self._tile_memory())
+            if self.request.memory is None:
+                file.plan = plan_for(size, self.engine, tile=self.request.tile)
+            else:
+                file.plan = self.budget.plan(size, self.engine, self.request.tile)
             file.image, file.items = image, items
             file.done.plan = str(file.plan)
             file.done.shape = tuple(size) if len(items) == 1 else (len(items), *size)
