@@ -1,12 +1,12 @@
 """Plates well by well, and labels as OME-Zarr: beside the others, or in the images themselves."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 import yaozarrs
+from tests.images.test_plates import group
 
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import read_image
@@ -14,16 +14,6 @@ from biounet.inference.engines import make_engine
 from biounet.workflows.inputs import find_inputs
 from biounet.workflows.predict import predict_files
 from biounet.workflows.request import Request
-
-
-def group(path, version, key, content):
-    if version == "0.5":
-        ome = {"ome": {"version": "0.5", key: content}} if key else {}
-        (path / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": ome}))
-        return
-    (path / ".zgroup").write_text('{"zarr_format": 2}')
-    if key:
-        (path / ".zattrs").write_text(json.dumps({key: content | {"version": "0.4"}}))
 
 
 @pytest.fixture(params=["0.4", "0.5"])
