@@ -12,34 +12,9 @@ from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget, process_bytes
 from biounet.labels.components import components
 from biounet.workflows import blocks
-from biounet.workflows.large import folder_of, predict_large
+from biounet.workflows.large import folder_of
 from biounet.workflows.predict import predict_files
 from biounet.workflows.request import Request, parse_pixel_size, parse_shard
-
-SETTINGS = {
-    "threshold": 0.5, "smallest_px": 6, "fill_holes_px": 5, "give_back_px": 1,
-    "split": {"seeds": "probability", "level": 0.6, "reach_px": 4, "smallest_seed_px": 2},
-}  # fmt: skip
-
-
-def image_of(shape, seed=0):
-    from scipy import ndimage
-
-    smooth = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), (0,) * (len(shape) - 2) + (2, 2))
-    return np.asarray(1000 + 30_000 * (smooth - smooth.min()), np.uint16)
-
-
-def budget(limit=4 << 30):
-    return Budget(limit, process_bytes())
-
-
-def by_blocks(model, path, request, **options):
-    lines = []
-    engine = make_engine(model, engine="torch", device="cpu")
-    done = predict_large(
-        model, engine, path, request, budget=options.get("budget", budget()), listen=lambda text, *_: lines.append(text)
-    )
-    return done, [line for line in lines if line]
 
 
 def through_memory(model, path, request):
@@ -63,7 +38,7 @@ def content(path):
 
 @pytest.mark.parametrize("task", ["instances", "classes"])
 @pytest.mark.parametrize(("shape", "tile"), [((75, 90), 20), ((75, 90), 33), ((2, 40, 50), 24), ((3, 5), 20)])
-def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape, tile):
+def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape, tile, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of(shape), imagej=True, metadata={"axes": "TYX"[-len(shape) :]})
     save = ("labels", "probabilities", "overlay", "table", "geojson")
     made = model(task)
@@ -83,7 +58,7 @@ def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape,
         assert done.objects > 2
 
 
-def test_several_cell_classes(model, tmp_path):
+def test_several_cell_classes(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((60, 70)))
     made = model(classes=3)
     for save in (("labels",), ("labels", "probabilities")):
@@ -94,7 +69,7 @@ def test_several_cell_classes(model, tmp_path):
     assert len(np.unique(classes)) > 1
 
 
-def test_three_dimensions(model, tmp_path):
+def test_three_dimensions(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((9, 21, 30)), imagej=True, metadata={"axes": "ZYX"})
     made = model(ndim=3)
     through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", tile=8))
@@ -106,7 +81,7 @@ class KilledError(BaseException):
     pass
 
 
-def test_interrupted_it_goes_on_where_it_was(model, tmp_path, monkeypatch):
+def test_interrupted_it_goes_on_where_it_was(model, tmp_path, monkeypatch, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((75, 90)))
     request = Request(tmp_path / "parts", tile=20)
     made = model()
@@ -136,7 +111,7 @@ def test_interrupted_it_goes_on_where_it_was(model, tmp_path, monkeypatch):
     assert files_of(request.out) == files_of(tmp_path / "whole")
 
 
-def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypatch):
+def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypatch, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
     request = Request(tmp_path / "parts", tile=20, shard=(1, 1))
     by_blocks(model(), tmp_path / "a.tif", request)
@@ -150,7 +125,7 @@ def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypa
     assert not any("already" in line for line in lines)
 
 
-def test_shards_and_their_merge(model, tmp_path):
+def test_shards_and_their_merge(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((75, 90)))
     made, request = model(), Request(tmp_path / "parts", tile=20)
     through_memory(made, tmp_path / "a.tif", replace(request, out=tmp_path / "whole"))
@@ -164,7 +139,7 @@ def test_shards_and_their_merge(model, tmp_path):
     assert files_of(request.out) == files_of(tmp_path / "whole")
 
 
-def test_a_shard_that_was_killed_is_repeated_and_the_merge_is_that_of_one_process(model, tmp_path, monkeypatch):
+def test_a_shard_that_was_killed_is_repeated(model, tmp_path, monkeypatch, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((75, 90)))
     made, request = model(), Request(tmp_path / "parts", tile=20)
     through_memory(made, tmp_path / "a.tif", replace(request, out=tmp_path / "whole"))
@@ -187,7 +162,7 @@ def test_a_shard_that_was_killed_is_repeated_and_the_merge_is_that_of_one_proces
     assert files_of(request.out) == files_of(tmp_path / "whole")
 
 
-def test_of_a_pyramid_the_level_nearest_to_the_models_pixels_is_read(model, tmp_path):
+def test_of_a_pyramid_the_level_nearest_to_the_models_pixels_is_read(model, tmp_path, image_of, by_blocks):
     made = replace(model(), pixel_size_um=(0.5, 0.5))
     base = image_of((160, 180))
     half = np.full((80, 90), 7, np.uint16)  # unlike the full resolution, to see which is read
@@ -204,9 +179,10 @@ def test_of_a_pyramid_the_level_nearest_to_the_models_pixels_is_read(model, tmp_
     assert len(np.unique(labels)) == 1  # a constant image is one thing all over
 
 
-def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_path):
+def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_path, image_of):
     """In the grid of the file: doubled pixels give doubled labels."""
-    made = replace(model(), pixel_size_um=(0.5, 0.5), postprocessing=SETTINGS | {"split": None})
+    made = model()
+    made = replace(made, pixel_size_um=(0.5, 0.5), postprocessing={**made.postprocessing, "split": None})
     coarse = image_of((80, 90))
     fine = coarse.repeat(2, 0).repeat(2, 1)
     for name, image, size in (("coarse", coarse, 0.5), ("fine", fine, 0.25)):
@@ -228,7 +204,7 @@ def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_pat
     assert components(two > 0).max() <= two.max()
 
 
-def test_a_pixel_size_that_is_given_or_missing(model, tmp_path):
+def test_a_pixel_size_that_is_given_or_missing(model, tmp_path, image_of, by_blocks):
     made = replace(model(), pixel_size_um=(0.5, 0.5))
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
     _, lines = by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o"))
@@ -243,14 +219,14 @@ def test_a_pixel_size_that_is_given_or_missing(model, tmp_path):
         by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o", pixel_size_um=(1.0, 1.0, 1.0)))
 
 
-def test_too_little_memory_names_what_would_do(model, tmp_path):
+def test_too_little_memory_names_what_would_do(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
     base = process_bytes()
     with pytest.raises(UsageError, match="is too small for the smallest tile.*the least is"):
         by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o"), budget=Budget(base, base))
 
 
-def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path):
+def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path, image_of, by_blocks):
     image = image_of((40, 50)).astype(np.float32)
     image[30, 20] = np.nan
     tifffile.imwrite(tmp_path / "a.tif", image)
