@@ -3,10 +3,13 @@
     python benchmarks/matrix.py                                   what there is
     python benchmarks/matrix.py cells --data DATA --out RESULTS   a group
     python benchmarks/matrix.py 'ablation/*seed0' --data DATA --out RESULTS
+    python benchmarks/matrix.py replaced --data DATA --out RESULTS --budget 5min --plan     first, on an idle machine
 
 DATA holds the public sets, each in the layout of its own community: PhC-C2DH-U373, DIC-C2DH-HeLa (Cell
 Tracking Challenge, sequence 01), dsb2018_u2os, dsb2018_mixed, isbi2012_em. A finished run is not done
 again, an interrupted one goes on (`biounet train --resume`), so that the runs can be spread out or moved.
+--plan turns the budgets of runs into steps and trains nothing; the runs that follow take those steps, so that
+equal budgets stay equal whatever runs beside them later.
 RESULTS/summary.md has a table for each group with commit, split, seed, steps and scores with intervals, and
 the commands.
 
@@ -48,6 +51,7 @@ NEAR_AND_FAR = ("pixel_error_near", "pixel_error_far")
 U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
 _GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
 _LAST_OF_EACH_KIND = "the last fifth of each kind"
+_STEPS = "steps.json"  # in a run's folder: what its budget was turned into
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,7 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     if run.like:
         without_splitting(results / run.like / "model.safetensors", model)
     elif not model.exists() or (folder / "model.safetensors.run" / "state.safetensors").exists():
-        settings = [word for setting in run.settings for word in ("--set", setting)]
-        given = ["--validation", held, *run.time, "--seed", str(run.seed), *settings, "--device", device]
-        biounet(folder, "train", str(data), "--out", str(model), *given, "--resume")
+        biounet(folder, "train", *training_arguments(run, data, folder, device), *time_of(run, folder), "--resume")
     scored = run.scored or held
     items = find_dataset(truth).items
     files = dict.fromkeys(str(items[i].image.path) for i in select([x.name for x in items], scored, "--only"))
@@ -175,6 +177,37 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     if run.border_px:
         result["mean"] |= near_and_far(folder / "predicted", truth, scored, run.border_px)
     save_json(folder / "scores.json", {"held_back": held, "scored": scored, **facts(model), **result})
+
+
+def plan(run: Run, root: Path, results: Path, device: str) -> None:
+    """Turn the budget of a run that has not begun into steps, kept beside it."""
+    folder = results / run.name
+    if run.like or run.time[0] != "--budget" or (folder / _STEPS).exists():
+        return
+    arguments = training_arguments(run, prepared(run.data, root, results), folder, device)
+    found = json.loads(biounet(folder, "train", *arguments, *run.time, "--dry-run", "--json"))
+    save_json(folder / _STEPS, {"budget": run.time[1], "steps": found["steps"]})
+
+
+def training_arguments(run: Run, data: Path, folder: Path, device: str) -> list[str]:
+    """Arguments of ``biounet train`` without its time."""
+    settings = [word for setting in run.settings for word in ("--set", setting)]
+    given = ["--validation", held_back(run, data), "--seed", str(run.seed), *settings, "--device", device]
+    return [str(data), "--out", str(folder / "model.safetensors"), *given]
+
+
+def time_of(run: Run, folder: Path) -> tuple[str, ...]:
+    """What limits a run: the steps that its budget was turned into before, or else its own limit."""
+    if run.time[0] == "--budget" and (folder / _STEPS).exists():
+        return ("--steps", str(json.loads((folder / _STEPS).read_text(encoding="utf-8"))["steps"]))
+    return run.time
+
+
+def limited(time: tuple[str, ...], steps: int | None, budget: str | None) -> tuple[str, ...]:
+    """The limit of a run, or what --steps or --budget says instead."""
+    if steps is not None:
+        return ("--steps", str(steps))
+    return ("--budget", budget) if budget is not None and time[0] == "--budget" else time
 
 
 def near_and_far(predicted: Path, truth: Path, scored: str, border_px: int) -> dict[str, float]:
@@ -277,7 +310,10 @@ def main() -> None:
     parser.add_argument("which", nargs="*", default=["*"], help="groups, or patterns of group/name")
     parser.add_argument("--data", type=Path, help="folder with the public sets")
     parser.add_argument("--out", type=Path, help="folder for the results; without it the runs are listed")
-    parser.add_argument("--steps", type=int, help="this many steps for every run, to try the script out")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument("--steps", type=int, help="this many steps for every run")
+    limit.add_argument("--budget", help="this time for every run that has a time, as 5min")
+    parser.add_argument("--plan", action="store_true", help="turn budgets into steps for later, train nothing")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     chosen = [r for r in runs() if any(fnmatch(r.name, w) or r.name.startswith(f"{w}/") for w in options.which)]
@@ -288,8 +324,8 @@ def main() -> None:
         print(f"{len(chosen)} runs; give --data and --out to do them")
         return
     for run in chosen:
-        time = run.time if options.steps is None else ("--steps", str(options.steps))
-        do(replace(run, time=time), options.data, options.out, options.device)
+        timed = replace(run, time=limited(run.time, options.steps, options.budget))
+        (plan if options.plan else do)(timed, options.data, options.out, options.device)
         text = summary(runs(), options.out)
         (options.out / "summary.md").write_text(text, encoding="utf-8")
     print(summary(chosen, options.out))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from biounet.geometry import mirrored
-from biounet.inference.engines import TorchEngine
+from biounet.inference.torch_engine import TorchEngine
 from biounet.inference.predict import plan_for
 from biounet.inference.tiling import predict_tiled
 from biounet.networks.build import parameter_count
