@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from biounet.geometry import mirrored
-from biounet.inference.torch_engine import TorchEngine
 from biounet.inference.predict import plan_for
 from biounet.inference.tiling import predict_tiled
+from biounet.inference.torch_engine import TorchEngine
 from biounet.networks.build import parameter_count
 from biounet.networks.fcn import FCN
 from biounet.networks.patch_cnn import PatchCNN, sliding_logits
