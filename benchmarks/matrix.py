@@ -116,12 +116,12 @@ def runs() -> list[Run]:
         for network in ("unet", "fcn8s", "fcn16s", "fcn32s", "patch_cnn"):
             name = f"replaced/{short.get(data, 'em')}-{network}"
             settings = ("training.validations=3", f"network.name={network}")  # whole images by windows take long
-            replaced.append(Run(name, data, held, TEN_MINUTES, settings, scored=scored))
-    for side in (33, 65, 95):
+            border = 5 if data == EM else 0
+            replaced.append(Run(name, data, held, TEN_MINUTES, settings, scored=scored, border_px=border))
+    for side in (33, 95):  # beside replaced/em-patch_cnn, whose windows have 65
         settings = ("training.validations=3", "network.name=patch_cnn", f"network.window={side}")
         one = Run(f"window/em-{side}", EM, _EM_HELD_BACK, TEN_MINUTES, settings, scored=_EM_SCORED, border_px=5)
         window.append(one)
-    window.append(replace(window[0], name="window/em-unet", settings=("training.validations=3",)))
     return [*cells, *ablation, *ignore, *replaced, *window]
 
 
