@@ -39,12 +39,12 @@ from biounet.workflows.export import EXPORTED, export, objects_of
 from biounet.workflows.region import Region, open_region
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.scale import pixel_size
+from biounet.workflows.thumbnail import thumbnail
 from biounet.workflows.zarr_results import write_zarr
 
 Array = npt.NDArray[Any]
 Read = Callable[[Place, Place], Array]
 
-_PICTURE = 1500  # pixels a side of an overlay at most
 _SMALL = 1 << 26  # pixels up to which a result is written as one piece, as small images are
 
 
@@ -361,22 +361,8 @@ def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, 
 
 
 def _seen(regions: Regions, one: _Found) -> tuple[Array, Array]:
-    """Image (C, Y, X) and labels (Y, X), every n-th pixel, so that it fits a screen; of a volume the middle plane."""
-    ndim = one.job.model.ndim
-    shape = regions.spatial_shape(ndim)
-    step = -(-max(shape[-2:]) // _PICTURE)
-    plane = shape[0] // 2 if ndim == 3 else 0
-    bands, ids = [], []
-    for top in range(0, shape[-2], 512 * step):
-        start, stop = [top, 0], [min(shape[-2], top + 512 * step), shape[-1]]
-        if ndim == 3:
-            start, stop = [plane, *start], [plane + 1, *stop]
-        channels = list(one.job.channels)
-        pixels = regions.read(one.job.item, tuple(start), tuple(stop), ndim=ndim)[channels][..., ::step, ::step]
-        bands.append(pixels[:, 0] if ndim == 3 else pixels)
-        window = one.labels(start, stop)[..., ::step, ::step]
-        ids.append(window[0] if ndim == 3 else window)
-    return np.concatenate(bands, axis=1), np.concatenate(ids, axis=0)
+    """What an overlay of an item shows."""
+    return thumbnail(regions, one.job.item, one.job.channels, one.labels, ndim=one.job.model.ndim)
 
 
 def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -> Any:
