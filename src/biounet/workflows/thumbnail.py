@@ -37,6 +37,7 @@ def thumbnail(
         ends = (min(shape[-2], top + side), min(shape[-1], left + side))
         start, stop = (*plane, top, left), (*(z + 1 for z in plane), *ends)
         place = (slice(top // step, (top + side) // step), slice(left // step, (left + side) // step))
-        picture[(slice(None), *place)] = regions.read(item, start, stop, ndim=ndim)[(slice(None), *thinned)][list(channels)]
+        pixels = regions.read(item, start, stop, ndim=ndim)[list(channels)]
+        picture[(slice(None), *place)] = pixels[(slice(None), *thinned)]
         ids[place] = labels(start, stop)[thinned]
     return picture, ids
