@@ -22,7 +22,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-Block = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=1)]
 
 
 class NetworkSettings(_Section):
@@ -30,9 +30,9 @@ class NetworkSettings(_Section):
 
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
     width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
-    depth: int = Field(4, ge=0, le=7)  # poolings
-    pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; None: 2 everywhere
-    stem: Block | tuple[Block, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
+    depth: int | None = Field(None, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
+    pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; null: by the pixels' shape
+    stem: Pixels | tuple[Pixels, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
     window: int = Field(65, ge=9)  # side of the window that patch_cnn sees; odd
@@ -44,11 +44,11 @@ class AugmentationSettings(_Section):
     Fields and units are those of `samples.augment.Augmentation`.
     """
 
-    elastic_std_px: float = Field(10.0, ge=0)  # of the vectors on the coarse grid
+    elastic_std_px: float | None = Field(10.0, ge=0)  # of the vectors on the coarse grid; null: by the sample's size
     elastic_grid: int = Field(3, ge=2)  # points a side
-    rotation_degrees: float = Field(180.0, ge=0, le=180)
+    rotation_degrees: float | None = Field(180.0, ge=0, le=180)  # null: little where images have an up and a down
     rotate_in_space: bool | None = None
-    mirror: bool = True
+    mirror: bool | None = True  # null: not where images have a left and a right
     scale: tuple[float, float] = (1.0, 1.0)
     shift_px: int = Field(0, ge=0)  # windows lie anywhere in the image; this is how far they overhang
     gamma: float = Field(0.1, ge=0)
@@ -79,7 +79,9 @@ class TrainingSettings(_Section):
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps
     clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
     batch_size: int = Field(1, ge=1)
-    tile: int | None = Field(388, ge=1)  # side of the output; moved to the nearest admissible; null: by the stem
+    tile: Pixels | tuple[Pixels, ...] | None = (
+        388  # side of the output, or one an axis, moved to admissible; null: by stem
+    )
     balanced: bool = False  # samples lie on each class equally often, instead of anywhere; for small tiles
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
     weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
@@ -128,8 +130,17 @@ def standard() -> Settings:
     """A smaller network and a modern optimiser: trains well on two CPU cores in minutes."""
     return Settings(
         preset="standard",
-        network=NetworkSettings(width=16, depth=4, dropout=0.1, stem=None, batch_norm=None),
-        augmentation=AugmentationSettings(scale=(0.85, 1.15), brightness=0.2, contrast=0.25, gamma=0.25, noise=0.1),
+        network=NetworkSettings(width=16, dropout=0.1, stem=None, batch_norm=None),
+        augmentation=AugmentationSettings(
+            elastic_std_px=None,
+            rotation_degrees=None,
+            mirror=None,
+            scale=(0.85, 1.15),
+            brightness=0.2,
+            contrast=0.25,
+            gamma=0.25,
+            noise=0.1,
+        ),
         training=TrainingSettings(
             optimizer="adamw",
             learning_rate=1e-3,

@@ -3,9 +3,11 @@
 import pytest
 
 from biounet.geometry import unet_geometry
-from biounet.settings import paper, read_settings
+from biounet.settings import dotted, paper, read_settings
 from biounet.training.choices import choose, reach_warning
 from biounet.training.fingerprint import Fingerprint
+from biounet.training.network_choices import poolings
+from biounet.training.rules import with_value
 
 
 def cells(diameter, *, spread=1.3, ndim=2, spacing=None):
@@ -28,10 +30,74 @@ def test_large_objects_get_a_stem(diameter, stem):
     assert f"objects of {diameter} px" in choices["network.stem"].reason
 
 
-def test_thick_slices_are_not_taken_together():
-    settings, _ = chosen(cells(90, ndim=3, spacing=(4.0, 1.0, 1.0)))
-    assert settings.network.stem == (1, 2, 2)
-    assert settings.network.depth == 2
+def test_thick_slices_are_not_taken_together_nor_pooled_before_the_pixels_in_the_plane_are_as_thick():
+    settings, choices = chosen(cells(40, ndim=3, spacing=(4.0, 1.0, 1.0)))
+    assert settings.network.stem == (1, 2, 2)  # pixels of 4:2:2 behind it
+    assert settings.network.pooling == ((1, 2, 2), (2, 2, 2))
+    assert settings.training.tile == (32, 128, 128)
+    assert choices["network.pooling"].reason == "pixels of 4:1:1 are pooled on the finer axes first"
+
+
+@pytest.mark.parametrize(
+    ("spacing", "levels"),
+    [
+        ((1.0, 1.0, 1.0), ((2, 2, 2),) * 3),
+        ((1.9, 1.0, 1.0), ((2, 2, 2),) * 3),
+        ((2.0, 1.0, 1.0), ((1, 2, 2), (2, 2, 2), (2, 2, 2))),
+        ((5.0, 1.0, 1.0), ((1, 2, 2), (1, 2, 2), (2, 2, 2))),  # 5 is less than twice 4
+        ((1.0, 3.0, 1.0), ((2, 1, 2), (2, 2, 2), (2, 2, 2))),
+    ],
+)
+def test_the_finer_axes_are_pooled_first(spacing, levels):
+    assert poolings(3, spacing) == levels
+
+
+@pytest.mark.parametrize(
+    ("side", "tile", "depth"),
+    # margins of the depths 1 to 4: 8, 20, 44 and 92 px a side, and ((128 + 88) / 128)^3 is 4.8, of 184 14.5
+    [(6, "null", 1), (16, "null", 1), (44, "null", 2), (400, "null", 2), (400, "128", 3)],
+)
+def test_a_volume_gets_the_deepest_network_whose_margin_it_can_pay(side, tile, depth):
+    found = Fingerprint(9, (side,) * 3, 1, (1.0,) * 3, thickness_px=(8.0, 8.0))
+    settings, choices = chosen(found, "classes", f"training.tile={tile}")
+    assert settings.network.depth == depth
+    assert "times the voxels of its output, at depth" in choices["network.depth"].reason
+
+
+def test_the_reason_for_a_depth_states_what_its_margin_costs():
+    # 40 px of output a side: depth 2 reads 40 + 2 * 20 = 80 (admissible: 44 + k * 4), depth 3 reads 40 + 88 = 128
+    # (the next of 92 + k * 8 is 132)
+    found = Fingerprint(9, (40, 40, 40), 1, (1.0,) * 3, thickness_px=(8.0, 8.0))
+    _, choices = chosen(found, "classes")
+    assert choices["network.depth"].reason == (
+        "with its margin a sample has 8.0 times the voxels of its output, at depth 3 it would have 27 times"
+    )
+
+
+def test_a_sample_of_a_volume_has_64_voxels_a_side():
+    settings, _ = chosen(cells(10, ndim=3))
+    assert settings.training.tile == 64
+
+
+@pytest.mark.parametrize(
+    ("largest", "depth", "expected"),
+    # the grid's three vectors a side lie (input - 1) / 2 apart, and the deformation is 5 % of that: 10 px from 401 on
+    [((512, 512), 4, 10.0), ((64, 64), 2, 2.6), ((44, 44, 44), 2, 2.1)],
+)
+def test_small_samples_are_deformed_less(largest, depth, expected):
+    found = Fingerprint(9, largest, 1, (1.0,) * len(largest), thickness_px=(8.0, 8.0))
+    settings, choices = chosen(found, "classes", f"network.depth={depth}")
+    assert settings.augmentation.elastic_std_px == expected
+    assert ("as in the paper" in choices["augmentation.elastic_std_px"].reason) == (expected == 10.0)
+
+
+def test_images_that_stand_upright_are_neither_mirrored_nor_turned_far():
+    upright = Fingerprint(9, (64, 64), 1, (1.0, 1.0), thickness_px=(8.0, 8.0, 8.0), upright=(1, 2, 9))
+    settings, choices = chosen(upright, "classes")
+    assert (settings.augmentation.mirror, settings.augmentation.rotation_degrees) == (False, 20.0)
+    assert choices["augmentation.mirror"].reason == "class 2 lies on the same side of class 1 in 9 images"
+    settings, _ = chosen(cells(20))
+    assert (settings.augmentation.mirror, settings.augmentation.rotation_degrees) == (True, 180.0)
 
 
 def test_classes_stay_at_full_resolution():
@@ -49,14 +115,31 @@ def test_kernels_are_standardised_where_batches_are_not_normalised(task, batch_n
 
 
 def test_what_is_given_stays_and_is_no_choice():
-    given = ("network.stem=3", "network.batch_norm=false", "training.weight_standardisation=false", "training.tile=100")
-    settings, choices = chosen(cells(20), "instances", *given)
-    assert (settings.network.stem, settings.network.batch_norm, settings.training.tile) == (3, False, 100)
+    given = {
+        "network.stem": 3,
+        "network.depth": 3,
+        "network.pooling": ((2, 2),) * 3,
+        "network.batch_norm": False,
+        "training.weight_standardisation": False,
+        "training.tile": 100,
+        "augmentation.elastic_std_px": 3.0,
+        "augmentation.mirror": False,
+        "augmentation.rotation_degrees": 10.0,
+    }
+    words = (f"{key}={str(value).lower().replace('(', '[').replace(')', ']')}" for key, value in given.items())
+    settings, choices = chosen(cells(20), "instances", *words)
+    assert {key: dict(dotted(settings.model_dump()))[key] for key in given} == given
     assert choices == {}
 
 
-def test_the_papers_preset_leaves_nothing_open():
-    assert choose(paper(), cells(300), task="instances") == (paper(), ())
+def test_the_papers_preset_leaves_nothing_open_but_the_depth_in_volumes():
+    settings, choices = choose(paper(), cells(300), task="instances")
+    assert [str(choice) for choice in choices] == ["network.depth = 4: as in the paper"]
+    assert settings == with_value(paper(), "network.depth", 4)
+    volumes, _ = choose(paper(), cells(300, ndim=3), task="instances")
+    assert volumes.network.depth == 4  # (572 / 388)^3 is 3.2
+    small = Fingerprint(9, (44, 44, 44), 1, (1.0,) * 3, thickness_px=(8.0, 8.0))
+    assert choose(paper(), small, task="classes")[0].network.depth == 2
 
 
 def test_nothing_drawn_gives_the_plain_network():

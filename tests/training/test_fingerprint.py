@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from biounet.images.examples import Example
-from biounet.training.fingerprint import diameters_px, fingerprint, gaps_px, relative_spacing
+from biounet.training.fingerprint import diameters_px, fingerprint, gaps_px, relative_spacing, same_side
 
 
 def boxes(shape, *slices):
@@ -80,3 +80,45 @@ def test_nothing_drawn_has_no_diameters():
 def test_spacing_is_relative_to_the_finest_axis():
     assert relative_spacing((3.0, 0.5, 0.5), 3) == (6, 1, 1)
     assert relative_spacing(None, 2) == (1, 1)
+
+
+def two_classes(direction, *, at=(20, 20), size=40):
+    """Class 1 at a place and class 2 from there in a direction, as two squares of 3x3 pixels."""
+    labels = np.zeros((size, size), np.int32)
+    for k, place in ((1, np.array(at)), (2, np.array(at) + np.round(direction).astype(int))):
+        labels[tuple(slice(n - 1, n + 2) for n in place)] = k
+    return labels
+
+
+def directions(angles_degrees):
+    radians = np.deg2rad(angles_degrees)
+    return [two_classes(10 * np.array([np.sin(a), np.cos(a)])) for a in radians]
+
+
+def test_images_whose_classes_lie_the_same_way_from_each_other_stand_upright():
+    assert same_side(directions(np.linspace(-20, 20, 9)), 3, (1.0, 1.0)) == (1, 2, 9)
+    assert same_side(directions(np.linspace(0, 320, 9)), 3, (1.0, 1.0)) is None
+    assert same_side(directions(np.linspace(-80, 80, 9)), 3, (1.0, 1.0)) is None
+
+
+def test_few_images_that_agree_may_do_so_by_chance():
+    assert same_side(directions([0, 5, -5, 3, 0, 1]), 3, (1.0, 1.0)) is None  # 6 < 7
+
+
+def test_an_image_without_one_of_the_classes_says_nothing_of_their_sides():
+    alone = np.where(two_classes((0, 10)) == 1, 1, 0).astype(np.int32)
+    assert same_side([*directions([0] * 8), alone, np.zeros_like(alone)], 3, (1.0, 1.0)) == (1, 2, 8)
+    assert same_side([alone] * 9, 3, (1.0, 1.0)) is None
+
+
+def test_sides_are_told_in_space():
+    # 45 degrees to either side in square pixels; 7 degrees where those of the first axis are eight times as long
+    images = [two_classes((8, side * 8)) for side in (-1, 1)] * 5
+    assert same_side(images, 3, (1.0, 1.0)) is None
+    assert same_side(images, 3, (8.0, 1.0)) == (1, 2, 10)
+
+
+def test_pages_of_one_stack_have_a_side_in_common_without_saying_so():
+    images = [example(a) for a in directions([0] * 9)]
+    assert fingerprint(images, "classes", 3).upright == (1, 2, 9)
+    assert fingerprint(images, "classes", 3, sequence=True).upright is None

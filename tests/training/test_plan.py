@@ -59,8 +59,11 @@ def test_the_network_takes_the_data_s_channels_classes_and_axes(tiny, cells):
     assert (description["in_channels"], description["classes"], description["ndim"]) == (3, 3, 2)
 
 
-@pytest.mark.parametrize(("asked", "pooling", "depth"), [(4, None, 2), (1, None, 1), (3, [[1, 2, 2]] * 3, 3)])
-def test_in_3d_the_depth_is_at_most_two_unless_the_poolings_are_given(tiny, asked, pooling, depth):
+@pytest.mark.parametrize(
+    ("asked", "pooling", "depth"),
+    [("null", None, 1), (3, None, 3), ("null", [[1, 2, 2]] * 3, 3), (3, [[1, 2, 2]] * 3, 3)],
+)
+def test_in_3d_the_depth_is_what_a_volume_can_pay_unless_it_is_given(tiny, asked, pooling, depth):
     data = read_training_data([synthetic_cells((16, 24, 24), seed=0, diameter_px=10)], tiny().data)
     settings = tiny(f"network.depth={asked}", f"network.pooling={pooling}".replace("None", "null"))
     assert make_plan(data, settings, seed=0).geometry == unet_geometry(depth, 3, pooling=pooling)
@@ -107,7 +110,13 @@ def test_intensities_of_held_back_images_do_not_enter_the_normalisation(plan, ce
 def test_each_choice_is_stated(plan):
     fingerprint_, *choices, network, held, sample = plan("network.depth=2").statements
     assert fingerprint_.startswith("fingerprint: 4 images, the largest 48x48; 36 objects of 12 px diameter")
-    assert [line.split(" = ")[0] for line in choices] == ["network.stem", "training.weight_standardisation"]
+    assert [line.split(" = ")[0] for line in choices] == [
+        "network.stem",
+        "training.weight_standardisation",
+        "augmentation.elastic_std_px",
+        "augmentation.mirror",
+        "augmentation.rotation_degrees",
+    ]
     assert network.startswith("network unet, ")
     assert network.endswith("period 4, margin 20 and reach 23 px a side")
     assert held == "held back: array 2: 1 of 4 images, evenly spaced by name"

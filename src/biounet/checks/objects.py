@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from biounet.checks.finding import Finding, Severity, Spot
 from biounet.checks.survey import Labels, Survey
-from biounet.geometry import unet_geometry
 from biounet.labels.components import components
-from biounet.settings import standard
+from biounet.settings import Settings, standard
 from biounet.training.choices import choose
 from biounet.training.fingerprint import fingerprint
+from biounet.training.network_choices import largest_of, planned_geometry
 
 _PIECE = 0.2  # of the largest piece of an object: smaller pieces are specks
 _APART = 0.25  # of the median diameter: pieces farther apart are distant
@@ -238,21 +238,17 @@ def planned_reach(survey: Survey) -> int | None:
     """How far the planned network sees each way, on the axis on which it sees least; None for classes."""
     if not survey.is_instances or not survey.examples:
         return None
-    stem, depth, pooling = _plan(survey)
-    geometry = unet_geometry(depth, survey.dataset.ndim, pooling=pooling, stem=stem)
+    geometry = planned_geometry(_plan(survey), survey.dataset.ndim)
     return min(max(axis) for axis in geometry.reach)
 
 
-def _plan(survey: Survey) -> tuple[int | tuple[int, ...], int, tuple[tuple[int, ...], ...] | None]:
+def _plan(survey: Survey) -> Settings:
     meaning = survey.meaning
     assert meaning is not None
     labelled = [e.with_labels(labels) for e, labels in zip(survey.examples, survey.encoded, strict=True)]
-    settings, _ = choose(standard(), fingerprint(labelled, meaning.task, meaning.class_count), task=meaning.task)
-    network = settings.network
-    return network.stem or 1, network.depth, network.pooling
+    return choose(standard(), fingerprint(labelled, meaning.task, meaning.class_count), task=meaning.task)[0]
 
 
 def _stem(survey: Survey, radius: float, reach: int) -> int:
-    now, _, _ = _plan(survey)
-    largest = now if isinstance(now, int) else max(now)
+    largest = largest_of(_plan(survey).network.stem)
     return int(np.ceil(largest * radius / reach)) + 1

@@ -21,6 +21,8 @@ Labels = npt.NDArray[np.int32]
 _QUANTILES = (0.05, 0.5, 0.95)
 _TOUCHING_PX = 2.0  # nearer than this two objects are taken as touching
 _MOST_PIXELS = 2**24  # that gaps are measured on
+_SAME_SIDE = 0.9  # length of the mean of unit vectors from which directions count as one
+_NOT_BY_CHANCE = 7.0  # times the square of that length: random directions reach it once in exp(7) = 1,100 (Rayleigh)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Fingerprint:
     - ``gaps_px``: 5 %, 50 % and 95 % quantile of the distances between neighbouring objects, 0 where they
       share a face; None where no image holds two. ``touching``: share of neighbours less than 2 px apart.
     - ``thickness_px``: for classes, the mean thickness of each; a slab of thickness t has t.
+    - ``upright``: for three classes and more, two whose centres lie the same way from each other in all
+      images, (class, class, how many images); None where directions differ or images are of one sequence.
     """
 
     images: int
@@ -45,6 +49,7 @@ class Fingerprint:
     touching: float = 0.0
     objects: int = 0
     thickness_px: tuple[float | None, ...] = ()
+    upright: tuple[int, int, int] | None = None
 
     def __str__(self) -> str:
         parts = [f"{self.images} image{'s' * (self.images != 1)}, the largest {'x'.join(map(str, self.largest))}"]
@@ -62,15 +67,19 @@ class Fingerprint:
         return "; ".join(parts)
 
 
-def fingerprint(examples: Sequence[Example], task: str, classes: int) -> Fingerprint:
-    """The fingerprint of annotated images with ``task`` "instances" or "classes" (ids 0 to ``classes`` - 1)."""
+def fingerprint(examples: Sequence[Example], task: str, classes: int, *, sequence: bool = False) -> Fingerprint:
+    """The fingerprint of annotated images with ``task`` "instances" or "classes" (ids 0 to ``classes`` - 1).
+
+    ``sequence``: the images are pages of one stack or film, so that what they have in common says little.
+    """
     labels = [e.labels for e in examples]
     spacing = relative_spacing(examples[0].pixel_size_um, labels[0].ndim)
     largest = tuple(int(n) for n in np.max([a.shape for a in labels], axis=0))
     channels = int(examples[0].image.shape[0])
     if task == "classes":
         thickness = tuple(_thickness(labels, k, spacing) for k in range(classes))
-        return Fingerprint(len(labels), largest, channels, spacing, thickness_px=thickness)
+        upright = None if sequence else same_side(labels, classes, spacing)
+        return Fingerprint(len(labels), largest, channels, spacing, thickness_px=thickness, upright=upright)
     diameters = np.concatenate([diameters_px(a, spacing) for a in labels])
     gaps = np.concatenate([gaps_px(a, spacing) for a in _some(labels)])
     return Fingerprint(
@@ -127,6 +136,38 @@ def gaps_px(labels: Labels, spacing: Sequence[float]) -> npt.NDArray[np.float64]
     least = np.full(int(index.max()) + 1, np.inf)
     np.minimum.at(least, index.ravel(), values)
     return least
+
+
+def same_side(labels: Sequence[Labels], classes: int, spacing: Sequence[float]) -> tuple[int, int, int] | None:
+    """The two classes above 0 of which one lies most surely on the same side of the other, and in how many images.
+
+    Measured on the unit vectors between the classes' centres, in space: their mean has length 1 where all
+    point the same way. None where no two classes lie so by more than chance.
+    """
+    centres = np.array([_centres(a, classes) for a in labels]) * np.asarray(spacing)  # (image, class, axis)
+    best, found = _NOT_BY_CHANCE, None
+    for a in range(1, classes):
+        for b in range(a + 1, classes):
+            steps = centres[:, b] - centres[:, a]
+            length = np.linalg.norm(steps, axis=1)
+            known = length > 0  # not where one is absent
+            if not known.any():
+                continue
+            resultant = float(np.linalg.norm((steps[known] / length[known, None]).mean(axis=0)))
+            certainty = int(known.sum()) * resultant**2
+            if resultant >= _SAME_SIDE and certainty >= best:
+                best, found = certainty, (a, b, int(known.sum()))
+    return found
+
+
+def _centres(labels: Labels, classes: int) -> npt.NDArray[np.float64]:
+    """Centre of each class in pixels, (class, axis); not a number where it is absent."""
+    centres = np.full((classes, labels.ndim), np.nan)
+    for k in range(1, classes):
+        pixels = np.nonzero(labels == k)
+        if pixels[0].size:
+            centres[k] = [axis.mean() for axis in pixels]
+    return centres
 
 
 def _thickness(labels: Sequence[Labels], k: int, spacing: Sequence[float]) -> float | None:

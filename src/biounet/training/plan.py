@@ -69,7 +69,7 @@ def make_plan(
     Raises `UsageError` for a module that does not do what it declares, and a start that does not fit.
     """
     kept = () if start is None else check_start(start, data)
-    found = fingerprint(data.examples, data.meaning.task, data.classes)
+    found = fingerprint(data.examples, data.meaning.task, data.classes, sequence=data.sequence)
     if start is not None:
         settings = settings_of_start(settings, start)
     settings, choices = choose(settings, found, task=data.meaning.task)
