@@ -32,15 +32,23 @@ class Made:
     probabilities: Sequence[Float32]
 
 
-def best_model(state: TrainingState, weights: Weights, data: TrainingData, plan: Plan, validator: Validator) -> Made:
-    """The model of these weights, its post-processing tuned on the held-back images, with their scores.
+def best_model(
+    state: TrainingState,
+    weights: Weights,
+    data: TrainingData,
+    plan: Plan,
+    validator: Validator,
+    *,
+    tunes: bool = True,
+) -> Made:
+    """The model of these weights with the scores of the held-back images, on which its post-processing is tuned.
 
-    ``state.average`` holds the weights afterwards. Batch statistics are settled also where these weights were
-    never scored, as when a run is interrupted.
+    Without ``tunes`` post-processing is that of the validations. ``state.average`` holds the weights afterwards.
+    Batch statistics are settled also where these weights were never scored, as when a run is interrupted.
     """
     network, training = _settled(state, weights, data, plan, validator)
     found = validator.probabilities(network, precision="fp32")
-    postprocessing = validator.tune(found)
+    postprocessing = validator.tune(found) if tunes else validator.untuned
     training["validation_scores"] = validator.final_scores(found, postprocessing)
     return Made(assemble_model(network, data, plan, postprocessing=postprocessing, training=training), found)
 

@@ -39,5 +39,14 @@ class Noted:
     text: str
 
 
-TrainEvent = Planned | StepDone | Validated | Noted | Finished
+@dataclass(frozen=True)
+class InFold:
+    """What happened in a fold of a cross-validation, 1 to ``folds``."""
+
+    fold: int
+    folds: int
+    event: TrainEvent
+
+
+TrainEvent = Planned | StepDone | Validated | Noted | Finished | InFold
 Listener = Callable[[TrainEvent], None]

@@ -110,14 +110,12 @@ def make_plan(
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
 
-def planned_geometry(
-    data: TrainingData, settings: Settings, *, factory: Factory | None = None, start: Model | None = None
-) -> Geometry:
+def planned_geometry(data: TrainingData, settings: Settings, *, start: Model | None = None) -> Geometry:
     """Geometry of the network that `make_plan` will make."""
     if start is not None:
         return start.geometry
     chosen, _ = choose(settings, data.fingerprint, task=data.meaning.task)
-    geometry: Geometry = make_network(data, chosen, factory).geometry  # type: ignore[assignment]
+    geometry: Geometry = make_network(data, chosen, None).geometry  # type: ignore[assignment]
     return geometry
 
 

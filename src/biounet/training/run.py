@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,26 +22,37 @@ from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
 from biounet.training.data import TrainingData
 from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
-from biounet.training.interrupts import stop_requests
+from biounet.training.interrupts import Stop, stop_requests
 from biounet.training.loop import Event, StepDone, train_steps, validation_steps
 from biounet.training.pace import Pace
 from biounet.training.plan import Plan
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
 from biounet.training.run_files import RunFiles
-from biounet.training.state import MAY_DIFFER, TrainingState, new_state, read_facts, read_state, write_state
+from biounet.training.state import MAY_DIFFER, NO_FACTS, TrainingState, new_state, read_facts, read_state, write_state
 from biounet.training.validate import Validator
 
 _COPIES = 7  # of the weights in a run folder: the state holds them, two moments, average and best; and the last model
 
 
 class Run:
-    """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included."""
+    """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
+
+    ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    """
 
     def __init__(
-        self, data: TrainingData, plan: Plan, *, seed: int, files: RunFiles, listen: Listener, start: float
+        self,
+        data: TrainingData,
+        plan: Plan,
+        *,
+        seed: int,
+        files: RunFiles,
+        listen: Listener,
+        start: float,
+        is_fold: bool = False,
     ) -> None:
         self.data, self.plan, self.settings, self.seed = data, plan, plan.settings, seed
-        self.files, self.listen, self.start = files, listen, start
+        self.files, self.listen, self.start, self.is_fold = files, listen, start, is_fold
         self.validator = Validator(
             plan.split.validation,
             plan.normalisation,
@@ -66,6 +77,19 @@ class Run:
 
         ``origin``: SHA-256 of the model that this run goes on from.
         """
+        self.prepare(device, origin=origin)
+        if self.files.state is not None and self.files.is_unfinished_run:
+            said = self._resume(self.files.state, steps, budget)
+        else:
+            said = self._choose_steps(steps, budget)
+            self._write_state()
+        self.steps = int(self.state.facts["steps"])
+        self.files.forget_metrics_after(self.state.step)
+        self.said = said
+        self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
+
+    def prepare(self, device: str, *, origin: str | None) -> None:
+        """The state before the first step, its number of steps left open."""
         network = self.plan.network.to(device)
         if self.data.ndim == 2:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,20 +99,11 @@ class Run:
             "from": origin,
             "network": network.description,
             "precision": self.plan.precision,
-            "settings": self.settings.model_dump(mode="json", exclude={"training": {"state_seconds", "workers"}}),
+            "settings": self.settings.model_dump(mode="json", exclude=NO_FACTS),
             "threads": torch.get_num_threads(),
             "device": device,
         }
         self.state = new_state(network, self.settings.training, facts)
-        if self.files.is_unfinished and self.files.state is not None:
-            said = self._resume(self.files.state, steps, budget)
-        else:
-            said = self._choose_steps(steps, budget)
-            self._write_state()
-        self.steps = int(self.state.facts["steps"])
-        self.files.forget_metrics_after(self.state.step)
-        self.said = said
-        self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
 
     def _resume(self, path: Path, steps: int | None, budget: float | None) -> str:
         facts, step = read_facts(path)
@@ -111,7 +126,7 @@ class Run:
             self.state.facts["steps"] = steps
             return f"{steps} steps, as asked"
         budget = DEFAULT_BUDGET_S if budget is None else budget
-        found = self._calibrate(budget - self._seconds())
+        found = self.calibrate(budget - self._seconds())
         self.state.facts["steps"] = found.steps
         return (
             f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
@@ -119,7 +134,8 @@ class Run:
             f"--steps {found.steps} repeats this run"
         )
 
-    def _calibrate(self, budget_s: float) -> Calibration:
+    def calibrate(self, budget_s: float) -> Calibration:
+        """The steps that a budget in seconds, from now on, buys; found by timing some on a copy."""
         found = calibrate(
             self.state,
             self.plan.sampler,
@@ -135,7 +151,7 @@ class Run:
     def expect(self) -> tuple[str, ...]:
         """Time, memory and disk that this run will take, from steps that were timed on a copy."""
         if self.pace.step_s is None:
-            self._calibrate(DEFAULT_BUDGET_S)
+            self.calibrate(DEFAULT_BUDGET_S)
         step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.settings.training.validations)
         seconds = self.steps * step_s + validations * self.pace.validation_s
         values = sum(p.numel() for p in self.plan.network.parameters())
@@ -146,10 +162,10 @@ class Run:
             f"{show_bytes(4 * values)} and at most {show_bytes(_COPIES * 4 * values)} beside it",
         )
 
-    def go(self) -> Model:
-        """Train to the end, or until interrupted."""
+    def go(self, stop: Stop | None = None) -> Model:
+        """Train to the end, or until interrupted: by Ctrl-C and SIGTERM, or by ``stop`` where one is given."""
         due = validation_steps(self.steps, self.settings.training.validations)
-        with stop_requests() as stop, closing(self._events()) as events:
+        with nullcontext(stop) if stop is not None else stop_requests() as stop, closing(self._events()) as events:
             for event in events:
                 self._refuse_divergence(event)
                 self.files.add_metric(event)
@@ -196,7 +212,7 @@ class Run:
         """Best and last model, report and facts; then the state of a finished run goes."""
         last = last_weights(self.state)
         context = (self.data, self.plan, self.validator)
-        made = best_model(self.state, best_weights(self.state), *context)
+        made = best_model(self.state, best_weights(self.state), *context, tunes=not self.is_fold)
         model = made.model
         out, beside, report = self.files.out, self.files.last, self.files.report
         if out and beside and report:
@@ -210,7 +226,7 @@ class Run:
             if not interrupted:
                 self.files.finish()
         self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
-        if not interrupted and (said := self.pace.still_rises(out)):
+        if not (interrupted or self.is_fold) and (said := self.pace.still_rises(out)):
             self.listen(Noted(said))
         return model
 

@@ -1,7 +1,8 @@
-"""One training run from a folder to a model file, with a run folder beside it.
+"""One training run, or a cross-validation, from a folder to a model file, with a run folder beside it.
 
 ``OUT`` is the best model; ``OUT.run/`` holds the state, the last model, ``metrics.jsonl``, ``run.json``
-and ``report.html``. What happens is told through events; only the command line prints.
+and ``report.html``; of a cross-validation the models of its folds, each with a run folder. What happens is
+told through events; only the command line prints.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from biounet.model_file import Model
 from biounet.settings import Settings, read_settings
 from biounet.training.data import Data, read_training_data
 from biounet.training.events import Listener, Planned
+from biounet.training.fold_job import Folds, fold_job
+from biounet.training.folds import CrossValidation, fold_devices
 from biounet.training.plan import Factory, make_plan
 from biounet.training.run import Run
 from biounet.training.run_files import Existing, RunFiles
@@ -30,6 +33,7 @@ def train(
     steps: int | None = None,
     budget: float | None = None,
     seed: int = 0,
+    folds: Folds | None = None,
     existing: Existing = "refuse",
     network: Factory | None = None,
     start_from: Model | str | Path | None = None,
@@ -42,11 +46,13 @@ def train(
     ``data``: a folder, a `images.layouts.Dataset` or pairs of arrays (image (C,)(Z)YX, labels
     (Z)YX int). ``out``: where the model file goes; None writes nothing. ``settings``: `Settings` or
     a preset's name. ``steps``, or a ``budget`` in seconds that is turned into steps once; default
-    15 minutes. ``existing``: what to do when ``out`` or its run folder is there. ``network``:
+    15 minutes. ``folds``: a number or "each" (leave one image out) for a cross-validation, whose model is the
+    ensemble of the folds; ``steps`` are then those of each fold, ``budget`` is that of all.
+    ``existing``: what to do when ``out`` or its run folder is there. ``network``:
     a factory (in_channels, classes) -> module with its ``geometry``, verified before use.
     ``start_from``: a model (or its file) to go on from, with a fresh optimiser and schedule.
     ``skip_bad`` goes on without images that cannot be used.
-    ``listen`` is called with every event.
+    ``device``: of folds also several with commas between. ``listen`` is called with every event.
 
     Same data, settings, seed, steps, machine and thread count: the same file, bit for bit, resumed
     or not. Raises `UsageError` and `DataError`, and `BiounetError` where the loss diverges. Ctrl-C and
@@ -56,15 +62,22 @@ def train(
     if isinstance(settings, str):
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
-    files = RunFiles(None if out is None else Path(out))
-    files.check(existing)
-    device = pick_device(device)
+    _check_folds(folds, settings, network)
+    files, listen = RunFiles(None if out is None else Path(out)), listen or (lambda event: None)
+    files.check(existing, in_folds=folds is not None)
+    devices = fold_devices(device) if folds is not None else (pick_device(device),)
     known = read_training_data(data, settings.data, skip_bad=skip_bad)
     origin = _origin(start_from)
-    plan = make_plan(known, settings, seed=seed, factory=network, device=device, start=origin)
+    if folds is not None:
+        job = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin)
+        files.prepare(existing)
+        whole = CrossValidation(job, devices, listen=listen, start=start)
+        whole.begin(steps, budget)
+        return whole.go()
+    plan = make_plan(known, settings, seed=seed, factory=network, device=devices[0], start=origin)
     files.prepare(existing)
-    run = Run(known, plan, seed=seed, files=files, listen=listen or (lambda event: None), start=start)
-    run.begin(device, steps, budget, origin=origin.sha256 if origin else None)
+    run = Run(known, plan, seed=seed, files=files, listen=listen, start=start)
+    run.begin(devices[0], steps, budget, origin=origin.sha256 if origin else None)
     return run.go()
 
 
@@ -75,6 +88,7 @@ def rehearse(
     steps: int | None = None,
     budget: float | None = None,
     seed: int = 0,
+    folds: Folds | None = None,
     device: str = "auto",
     start_from: Model | str | Path | None = None,
 ) -> Planned:
@@ -86,9 +100,15 @@ def rehearse(
     if isinstance(settings, str):
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
-    device = pick_device(device)
+    _check_folds(folds, settings, None)
     known = read_training_data(data, settings.data, skip_bad=False)
     origin = _origin(start_from)
+    if folds is not None:
+        job = fold_job(known, settings, folds, seed=seed, out=None, origin=origin)
+        whole = CrossValidation(job, fold_devices(device), listen=lambda event: None, start=start)
+        whole.begin(steps, budget)
+        return Planned((*whole.said, *whole.expect()), whole.job.steps)
+    device = pick_device(device)
     plan = make_plan(known, settings, seed=seed, device=device, start=origin)
     run = Run(known, plan, seed=seed, files=RunFiles(None), listen=lambda event: None, start=start)
     run.begin(device, steps, budget, origin=None)
@@ -102,6 +122,20 @@ def _origin(start_from: Model | str | Path | None) -> Model | None:
     if origin is not None and origin.exported is not None:
         raise UsageError(f"--from {origin.exported.file} is an exported form; give the model file it was made from")
     return origin
+
+
+def _check_folds(folds: Folds | None, settings: Settings, network: Factory | None) -> None:
+    if folds is None:
+        return
+    if folds != "each" and folds < 2:
+        raise UsageError(f"--folds {folds}: give a number from 2 on, or each to leave out one image at a time")
+    if settings.data.validation is not None:
+        raise UsageError(
+            f"--folds {folds} and --validation {settings.data.validation!r} exclude each other: folds hold back every "
+            "image once; give one"
+        )
+    if network is not None:
+        raise UsageError(f"--folds {folds}: a network of one's own cannot be a member of an ensemble; leave folds out")
 
 
 def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:

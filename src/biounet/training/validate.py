@@ -55,6 +55,11 @@ class Validator:
         speck = round(_SPECK_SHARE * median_object_px([e.labels for e in examples])) if task == "instances" else 0
         self.starting = InstanceSettings(smallest_px=speck, fill_holes_px=speck, give_back_px=1)
 
+    @property
+    def untuned(self) -> dict[str, Any]:
+        """Post-processing of the validations, as plain values."""
+        return asdict(self.starting) if self.task == "instances" else {}
+
     def probabilities(
         self, network: nn.Module, *, precision: str | None = None, first: int | None = None
     ) -> list[Float32]:
@@ -82,10 +87,16 @@ class Validator:
         self, probabilities: Sequence[Float32], postprocessing: Mapping[str, Any]
     ) -> dict[str, list[float | None]]:
         """Scores of every example by name, in their order, with this post-processing; None where undefined."""
-        settings = instance_settings(postprocessing) if self.task == "instances" else None
-        scored = [self._scores(p, e, settings) for p, e in zip(probabilities, self.examples, strict=True)]
+        scored = self.scores_of_each(probabilities, postprocessing)
         names = [name for name in scored[0] if name not in ("selection", "loss")] if scored else []
         return {name: [one[name] for one in scored] for name in names}
+
+    def scores_of_each(
+        self, probabilities: Sequence[Float32], postprocessing: Mapping[str, Any]
+    ) -> list[dict[str, float | None]]:
+        """Scores of every example, in their order, "selection" and "loss" too, with this post-processing."""
+        settings = instance_settings(postprocessing) if self.task == "instances" else None
+        return [self._scores(p, e, settings) for p, e in zip(probabilities, self.examples, strict=True)]
 
     @staticmethod
     def _predict(engine: TorchEngine, image: Float32) -> Float32:
