@@ -20,7 +20,7 @@ from biounet.errors import BiounetError
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
 PUBLIC = {
-    "The commands as functions": ("train", "load", "predict", "evaluate", "check", "export"),
+    "The commands as functions": ("train", "load", "predict", "evaluate", "check", "export", "ensemble"),
     "Network and geometry": ("UNet", "unet_geometry", "Geometry", "AxisGeometry", "verify_geometry"),
     "Tiles": ("predict_tiled",),
     "Samples and loss": (

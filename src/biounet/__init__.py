@@ -15,6 +15,7 @@ _PUBLIC = {
     "evaluate": "api",
     "check": "api",
     "export": "api",
+    "ensemble": "inference.ensembles",
     "UNet": "networks.unet",
     "Geometry": "geometry",
     "AxisGeometry": "geometry",

@@ -136,6 +136,30 @@ def unet_geometry(
     return Geometry(tuple(_coarser(axis, factor) for axis, factor in zip(axes, factors, strict=True)))
 
 
+def common_geometry(geometries: Sequence[Geometry]) -> Geometry:
+    """Geometry of several operators over the same pixels, each given the middle of the input as far as it needs.
+
+    The margin is the largest of all on each side, the period the least common multiple, and an input is
+    admissible when what each operator is given of it is. Raises `UsageError` where no input is.
+    """
+    if not geometries or len({geometry.ndim for geometry in geometries}) > 1:
+        raise UsageError(f"geometries of {[g.ndim for g in geometries]} axes: give at least one, all of as many axes")
+    return Geometry(tuple(_common_axis(axes) for axes in zip(*(g.axes for g in geometries), strict=True)))
+
+
+def _common_axis(axes: Sequence[AxisGeometry]) -> AxisGeometry:
+    margin = (max(axis.margin[0] for axis in axes), max(axis.margin[1] for axis in axes))
+    reach = (max(axis.reach[0] for axis in axes), max(axis.reach[1] for axis in axes))
+    period = math.lcm(*(axis.period for axis in axes))
+    cuts = [sum(margin) - sum(axis.margin) for axis in axes]
+    least = max(axis.smallest + cut for axis, cut in zip(axes, cuts, strict=True))
+    for size in range(least, least + period):
+        if all(axis.is_admissible(size - cut) for axis, cut in zip(axes, cuts, strict=True)):
+            return AxisGeometry(margin, period, size, reach)
+    sizes = ", ".join(f"{axis.smallest + cut} + k * {axis.period}" for axis, cut in zip(axes, cuts, strict=True))
+    raise UsageError(f"no size of an image suits all these networks: their inputs are {sizes}; leave some out")
+
+
 @dataclass(frozen=True)
 class Frame:
     """How a network is framed on one axis so that it gives back as many pixels as it takes.

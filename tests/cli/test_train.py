@@ -235,3 +235,25 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(biounet, data, tmp_path):
     done = biounet("train", data, "--out", out, "--budget", "2s", *SMALL, "--dry-run")
     assert "a budget of 2 s buys " in done.err
     assert not list(tmp_path.iterdir())
+
+
+def test_folds_are_told_of_estimated_and_predicted_with(train_tiny, biounet, data, tmp_path):
+    out = tmp_path / "m.safetensors"
+    done = train_tiny(data, out, "--folds", "2", "--json", "-v")
+    assert done.code == 0
+    assert "2 steps in each of 2 folds, as asked" in done.err
+    assert "fold 2/2: step 2/2" in done.err
+    assert "estimate for a new image: score" in done.err
+    assert done.json["folds"] == 2
+    assert done.json["score"] == done.json["estimate"]["mean"]["score"]
+    assert biounet("predict", out, data / "images", "--out", tmp_path / "labels", "-q").code == 0
+    assert len(list((tmp_path / "labels").glob("*_labels.tif"))) == len(list((data / "images").iterdir()))
+    assert f"{len(done.json['estimate']['images'])} held-back images" in biounet("check", out).out
+
+
+@pytest.mark.parametrize("given", ["all", "1", "0", "-3", "2.5"])
+def test_folds_that_are_no_number_from_2_on_are_refused(train_tiny, data, tmp_path, given):
+    done = train_tiny(data, tmp_path / "m.safetensors", f"--folds={given}")
+    assert done.code == 2
+    assert f"--folds {given}" in done.err.replace("'", "")
+    assert "each to leave out one image at a time" in done.err

@@ -14,7 +14,7 @@ from biounet.evaluation.objects import seg
 from biounet.model_file import load_model
 from biounet.samples.synthetic import synthetic_cells
 from biounet.settings import read_settings
-from biounet.training import train as training
+from biounet.training import run as running
 from biounet.training.budget import Calibration
 from biounet.training.run_files import RunFiles
 from biounet.training.train import train
@@ -78,7 +78,7 @@ def test_a_budget_becomes_steps_once_and_they_are_printed_and_kept(
         calls.append(budget_s)
         return Calibration(12, 0.25, 0.5)
 
-    monkeypatch.setattr(training, "calibrate", calibrated)
+    monkeypatch.setattr(running, "calibrate", calibrated)
     out = tmp_path / "model.safetensors"
     with pytest.raises(ZeroDivisionError):
         train(cells, out, settings=tiny(), budget=100.0, listen=stop_at(2, ZeroDivisionError()))

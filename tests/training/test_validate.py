@@ -94,8 +94,8 @@ def test_postprocessing_is_tuned_on_the_held_back_images():
     for row, column in [(11, 5), (13, 20), (5, 25)]:
         image[row, column] = 1
     held = validator(example(labels, image), example(labels, image, name="b"))
-    assert held.tune(Threshold(0.5)).keys() >= {"threshold", "smallest_px", "split"}
-    assert validator(example(TWO), task="classes").tune(Threshold(0.5)) == {}
+    assert held.tune(held.probabilities(Threshold(0.5))).keys() >= {"threshold", "smallest_px", "split"}
+    assert validator(example(TWO), task="classes").tune([]) == {}
 
 
 def test_the_first_few_probabilities_are_those_of_the_first_examples():
@@ -108,7 +108,8 @@ def test_the_first_few_probabilities_are_those_of_the_first_examples():
 def test_final_scores_are_of_each_image_with_the_settings_given():
     one = [[0, 3, 3, 0, 0, 0, 0, 0, 0, 0]] * 4
     found = validator(example(TWO, np.minimum(TWO, 1)), example(one, np.minimum(one, 1)))
+    probabilities = found.probabilities(Threshold(0.5))
     settings = {"threshold": 0.5, "smallest_px": 0, "fill_holes_px": 0, "give_back_px": 0, "split": None}
-    assert found.final_scores(Threshold(0.5), settings) == {"seg": [1, 1], "pq": [1, 1], "dice": [1, 1]}
-    dropped = found.final_scores(Threshold(0.5), settings | {"smallest_px": 9})  # every object has 8 pixels
+    assert found.final_scores(probabilities, settings) == {"seg": [1, 1], "pq": [1, 1], "dice": [1, 1]}
+    dropped = found.final_scores(probabilities, settings | {"smallest_px": 9})  # every object has 8 pixels
     assert dropped["seg"] == [0, 0]

@@ -9,7 +9,6 @@ points a side, shifts are circular.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,24 +102,3 @@ def covariance(features: Floats) -> npt.NDArray[np.float64]:
     """Correlations of features (K, *grid) among each other, a little ridge added."""
     flat = features.reshape(len(features), -1).astype(np.float64)
     return np.asarray(flat @ flat.T / flat.shape[1] + _RIDGE * np.eye(len(flat)))
-
-
-def turns(mask: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """The mask mirrored and turned in every way that keeps its shape, each with its name in words."""
-    names = "ZYX"[-mask.ndim :]
-    for flips in itertools.product((False, True), repeat=mask.ndim):
-        for swapped in (False, True) if mask.shape[-1] == mask.shape[-2] else (False,):
-            axes = [axis for axis, flip in enumerate(flips) if flip]
-            if not axes and not swapped:
-                continue
-            turned = np.flip(mask.swapaxes(-1, -2) if swapped else mask, tuple(axes))
-            yield _turn_name(names, axes, swapped), np.ascontiguousarray(turned)
-
-
-def _turn_name(names: str, axes: list[int], swapped: bool) -> str:
-    across = [names[axis] for axis in axes]
-    if swapped and len(across) == 1:
-        return "turned by a quarter" if across[0] in "YX" else f"transposed and mirrored along {across[0]}"
-    if swapped:
-        return "transposed" + (f" and mirrored along {' and '.join(across)}" if across else "")
-    return "turned by a half" if across == ["Y", "X"] else f"mirrored along {' and '.join(across)}"

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from biounet.checks.agreement import Floats, turns
 from biounet.checks.finding import Finding, Spot
 from biounet.checks.survey import Survey
 from biounet.geometry import pointwise_geometry
 from biounet.images.examples import Example
+from biounet.images.likeness import SAME, likeness, thumbnail
 from biounet.settings import standard
 from biounet.training.split import Split, split_examples
-
-_SIDE = {2: 64, 3: 24}
-_SAME = 0.97  # correlation of two thumbnails without their slow changes
 
 
 def near_duplicates(survey: Survey) -> Iterator[Finding]:
@@ -28,18 +22,13 @@ def near_duplicates(survey: Survey) -> Iterator[Finding]:
     split = planned_split(survey)
     held = {example.name for example in split.validation}
     learnt = {example.name for example in split.training} - held
-    prints = {e.name: fingerprint(e.image) for e in survey.examples}
-    for name in (n for n in prints if n in held):
-        views = [prints[name], *(view for _, view in turns(prints[name]))]
-        flat = np.stack([view.ravel() for view in views if view.shape == prints[name].shape])
-        alike = {
-            other: float((flat @ prints[other].ravel()).max())
-            for other in prints
-            if other in learnt and prints[other].shape == prints[name].shape
-        }
-        other = max(alike, key=alike.__getitem__, default="")
-        if other and alike[other] >= _SAME:
-            yield _finding(name, other, alike[other], len([1 for value in alike.values() if value >= _SAME]))
+    prints = {e.name: thumbnail(e.image) for e in survey.examples}
+    others = [name for name in prints if name in learnt]
+    for name in (n for n in prints if n in held and others):
+        alike = likeness(prints[name], [prints[other] for other in others])
+        best = int(alike.argmax())
+        if alike[best] >= SAME:
+            yield _finding(name, others[best], float(alike[best]), int((alike >= SAME).sum()))
 
 
 def planned_split(survey: Survey) -> Split:
@@ -55,21 +44,6 @@ def planned_split(survey: Survey) -> Split:
         sequence=survey.dataset.is_sequence,
         share=standard().data.validation_share,
     )
-
-
-def fingerprint(image: npt.NDArray[Any]) -> Floats:
-    """A small picture of an image (C, *spatial) of zero mean and unit length, slow changes of brightness removed."""
-    grey = image.mean(axis=0, dtype=np.float32)
-    limit = _SIDE[grey.ndim]
-    factors = [min(1.0, limit / n) for n in grey.shape]
-    blurred = ndimage.gaussian_filter(grey, [0.5 / f for f in factors])
-    small = ndimage.zoom(blurred, factors, order=1, grid_mode=True, mode="nearest")
-    low, high = np.percentile(small, (1, 99))
-    small = np.clip(small, low, high)
-    fine = small - ndimage.gaussian_filter(small, limit / 8)
-    fine -= fine.mean()
-    length = float(np.sqrt((fine * fine).sum()))
-    return np.asarray(fine / length if length > 1e-6 else np.zeros_like(fine), np.float32)
 
 
 def _finding(name: str, other: str, likeness: float, count: int) -> Finding:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.checks.agreement import Floats, Gridded, covariance, explained, turns
+from biounet.checks.agreement import Floats, Gridded, covariance, explained
 from biounet.checks.finding import Finding, Severity, Spot
 from biounet.checks.survey import Survey
+from biounet.images.likeness import turns
 
 _CLEAR = 0.2  # a placement that explains less of the mask than this is chance
 _BETTER = 0.5  # a mask explained where it lies less than half as well as elsewhere is misplaced

@@ -42,6 +42,7 @@ def check(
 
 def _check_model(path: Path, device: str, console: Console) -> None:
     from biounet.checks.model import TOLERANCE, check_model
+    from biounet.training.estimate import judged_images
 
     found = check_model(path, device=device)
     model = found.model
@@ -52,7 +53,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     console.result(f"network: {network}")
     console.result(
         f"trained {model.training.get('step')} steps with seed {model.training.get('seed')}; score on "
-        f"{len(model.training.get('validation_images', []))} held-back images: {model.training.get('score')}"
+        f"{len(judged_images(model.training))} held-back images: {model.training.get('score')}"
     )
     if found.difference is not None:
         console.result(

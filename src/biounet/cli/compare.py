@@ -109,7 +109,7 @@ def _trained(
     console: Console, data: Path, methods: str, out: Path, others: Sequence[Method], how: dict[str, Any]
 ) -> list[Method]:
     """The networks named, trained or taken from an earlier call."""
-    from biounet.cli.train import TrainingListener
+    from biounet.cli.training_listener import TrainingListener
     from biounet.training.budget import parse_duration
     from biounet.workflows.compare import Modelled, check_methods
     from biounet.workflows.train_methods import Training, train_methods

@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Make a sample of touching cells, train, segment an unseen image, score it, write a report."""
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    from biounet.cli.train import TrainingListener
+    from biounet.cli.training_listener import TrainingListener
     from biounet.training.budget import parse_duration
     from biounet.workflows.demo import next_commands, run_demo
 

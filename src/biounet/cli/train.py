@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biounet.cli import options
-from biounet.cli.console import Bar, Console
+from biounet.cli.console import Console
+from biounet.cli.training_listener import TrainingListener
 from biounet.errors import UsageError
 
 if TYPE_CHECKING:
     from biounet.images.layouts import Dataset
-    from biounet.settings import Settings
+
+
+FoldsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--folds",
+        help="Cross-validation: a number of folds, or each to leave out one image at a time. The model is their "
+        "ensemble; --budget is shared, --steps are those of each fold.",
+    ),
+]
 
 
 def train(
@@ -40,6 +50,7 @@ def train(
     validation: Annotated[
         str | None, typer.Option(help="Images held back: 'slices 20-23', a folder, or names.")
     ] = None,
+    folds: FoldsOption = None,
     images: options.Images = None,
     masks: options.Masks = None,
     skip_bad: options.SkipBad = False,
@@ -74,12 +85,19 @@ def train(
     of = settings.data
     dataset = find_dataset(data, images=images, masks=masks, ndim=of.ndim, colours=of.colours, skip_bad=skip_bad)
     seconds = None if budget is None else parse_duration(budget)
+    how: dict[str, Any] = {
+        "settings": settings,
+        "steps": steps,
+        "budget": seconds,
+        "folds": _parse_folds(folds),
+        "seed": seed,
+    }
+    how |= {"start_from": from_, "device": device}
     if dry_run:
-        _rehearse(console, dataset, settings, steps, seconds, seed, from_, device)
+        _rehearse(console, dataset, **how)
         return
     existing = "resume" if resume else "overwrite" if overwrite else "refuse"
-    known = {"seed": seed, "start_from": from_, "device": device, "skip_bad": skip_bad}
-    _run(console, dataset, out, settings=settings, steps=steps, budget=seconds, existing=existing, **known)
+    _run(console, dataset, out, existing=existing, skip_bad=skip_bad, **how)
 
 
 def _refuse_both(**options: object) -> None:
@@ -88,21 +106,18 @@ def _refuse_both(**options: object) -> None:
         raise UsageError(f"{' and '.join(f'--{name}' for name in options)} exclude each other; give one")
 
 
-def _rehearse(
-    console: Console,
-    dataset: Dataset,
-    settings: Settings,
-    steps: int | None,
-    budget: float | None,
-    seed: int,
-    start_from: Path | None,
-    device: str,
-) -> None:
+def _parse_folds(text: str | None) -> int | str | None:
+    if text is None or text == "each":
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--folds {text!r}: give a number from 2 on, or each to leave out one image at a time")
+    return int(text)
+
+
+def _rehearse(console: Console, dataset: Dataset, **options: Any) -> None:
     from biounet.training.train import rehearse
 
-    planned = rehearse(
-        dataset, settings=settings, steps=steps, budget=budget, seed=seed, start_from=start_from, device=device
-    )
+    planned = rehearse(dataset, **options)
     for line in planned.statements:
         console.note(line)
     console.finish({"steps": planned.steps, "statements": list(planned.statements)})
@@ -118,52 +133,3 @@ def _run(console: Console, *arguments: Any, **options: Any) -> None:
         finally:
             if listener.summary:  # also of an interrupted run, which leaves a model
                 console.finish(listener.summary)
-
-
-class TrainingListener:
-    """Turns the events of a training into lines, a bar, and the JSON object."""
-
-    def __init__(self, console: Console, bar: Bar) -> None:
-        self.console = console
-        self.bar = bar
-        self.summary: dict[str, Any] = {}
-        self._loss = 0.0
-        self._score = ""
-
-    def __call__(self, event: Any) -> None:
-        getattr(self, f"_{type(event).__name__.lower()}")(event)
-
-    def _planned(self, event: Any) -> None:
-        for line in event.statements:
-            self.console.note(line)
-
-    def _noted(self, event: Any) -> None:
-        self.console.note(event.text)
-
-    def _stepdone(self, event: Any) -> None:
-        self._loss = event.loss if event.step == 1 else 0.95 * self._loss + 0.05 * event.loss
-        self.bar.update(event.step, event.steps, f"loss {self._loss:.3f} {self._score}")
-
-    def _validated(self, event: Any) -> None:
-        scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")
-        self._score = f"held back {event.scores['selection']:.3f}"
-        best = "  (best so far)" if event.is_best else ""
-        self.console.news(f"step {event.step}/{event.steps}  loss {self._loss:.4f}  held back: {scores}{best}")
-
-    def _finished(self, event: Any) -> None:
-        self.console.note(
-            f"{'interrupted at' if event.interrupted else 'finished'} step {event.step} of {event.steps} "
-            f"after {event.seconds:.0f} s: {event.out}" + ("; --resume goes on" if event.interrupted else "")
-        )
-        self.summary = {
-            "model": str(event.out),
-            "sha256": event.model.sha256,
-            "step": event.step,
-            "steps": event.steps,
-            "seconds": event.seconds,
-            "interrupted": event.interrupted,
-            "score": event.model.training["score"],
-            "task": event.model.task,
-            "classes": list(event.model.classes),
-            "statements": event.model.training["statements"],
-        }

@@ -120,12 +120,34 @@ class UNetCost:
         return operations + 2 * self.width * self.classes * _product(size), peak
 
 
+@dataclass(frozen=True)
+class EnsembleCost:
+    """Of networks that are computed one after the other, whose probabilities of ``classes`` are kept."""
+
+    members: tuple[Cost, ...]
+    classes: int
+
+    def work(self, size: Size) -> Any:
+        """The sum of all members'."""
+        return sum(member.work(size) for member in self.members)
+
+    def memory(self, size: Size) -> Any:
+        """Bytes of the largest member, and of what was found by all."""
+        largest = self.members[0].memory(size)
+        for member in self.members[1:]:
+            largest = np.maximum(largest, member.memory(size))
+        return largest + 4 * (len(self.members) + 1) * self.classes * _product(size)
+
+
 def cost_of(description: Mapping[str, Any], engine: str = "torch", precision: str = "fp32") -> Cost:
     """The cost of a network by its description, as an engine computes it.
 
     Of a foreign network only its input is known: a width of 64 at the top is taken for it.
     """
     share = MEMORY[engine, precision]
+    if description.get("name") == "ensemble":
+        members = description["members"]
+        return EnsembleCost(tuple(cost_of(m, engine, precision) for m in members), int(members[0]["classes"]))
     if description.get("name") != "unet":
         held = 6 * _FOREIGN_WIDTH  # skip, up-convolved, both together (2), a convolution's input and output
         return PixelCost(operations=2 * 9 * _FOREIGN_WIDTH**2, bytes=math.ceil(share * 4 * held))

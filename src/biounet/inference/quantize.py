@@ -29,6 +29,7 @@ from biounet.inference.packages import import_or_refuse, installed_version
 
 Array = npt.NDArray[Any]
 
+_CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 _RECIPE = 2  # raised when the same inputs shall give another result
 
 
@@ -66,18 +67,27 @@ def _quantise(source: Path | bytes, inputs: Sequence[npt.NDArray[np.float32]], p
             nncf.Dataset(list(inputs)),
             # activations may lie off zero: as fast as symmetric ones, with half the error
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=_ends(network)),
+            ignored_scope=nncf.IgnoredScope(names=convolution_ends(network)),
             subset_size=len(inputs),
             fast_bias_correction=True,
         )
     save_openvino(made, path)
 
 
-def _ends(network: Any) -> list[str]:
-    """Names of the first and the last convolution, transposed or not."""
-    kinds = ("Convolution", "ConvolutionBackpropData")
-    names = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() in kinds]
-    return names[:: max(1, len(names) - 1)] if len(names) > 1 else names
+def convolution_ends(network: Any) -> list[str]:
+    """Names of the convolutions, transposed or not, that see no other's output, or whose output no other sees."""
+    ops = network.get_ordered_ops()
+    given = {op.get_friendly_name(): [v.get_node().get_friendly_name() for v in op.input_values()] for op in ops}
+    convolutions = {op.get_friendly_name() for op in ops if op.get_type_name() in _CONVOLUTIONS}
+    seen: set[str] = set()  # that lie behind a convolution
+    used: set[str] = set()  # that lie before one
+    for name, before in given.items():
+        if any(other in convolutions or other in seen for other in before):
+            seen.add(name)
+    for name in reversed(given):
+        if name in convolutions or name in used:
+            used.update(given[name])
+    return [name for name in given if name in convolutions and not (name in seen and name in used)]
 
 
 def _digest_of(source: Path | bytes) -> str:

@@ -29,32 +29,50 @@ SEED_DEPTH_SHARES = (0.25, 0.4, 0.55)
 
 
 def tune(probabilities: Sequence[npt.NDArray[np.float32]], truths: Sequence[Labels], score: Score) -> InstanceSettings:
-    """The settings with the highest mean ``score(labels, truth)`` over held-back images.
+    """The settings with the highest mean ``score(labels, truth)`` over held-back images: see `Tuner`."""
+    return Tuner(probabilities, truths, score).best()
+
+
+class Tuner:
+    """Looks for the settings with the highest mean ``score(labels, truth)`` over held-back images, or some of them.
 
     ``probabilities`` of the cell class and ``truths`` (int32), pairs of equal shape (Z)YX. Searched
     in rounds until one brings no gain, each round trying all combinations of threshold and
     give-back, then of speck and hole sizes, then all splits (with and without). Sizes are shares
     of the truths' median object, seed depths of its radius. Among equals the first tried is kept,
-    and each list starts with the plainest choice; a score that is NaN counts as none. Raises
-    `UsageError` where there are no pairs.
+    and each list starts with the plainest choice; a score that is NaN counts as none. What one search
+    scored serves the next. Raises `UsageError` where there are no pairs.
     """
-    check_pairs("probabilities", probabilities, truths)
-    size = median_object_px(truths)
-    cache: dict[InstanceSettings, float] = {}
 
-    def mean_score(settings: InstanceSettings) -> float:
-        if settings not in cache:
-            values = [score(instances(p, settings), t) for p, t in zip(probabilities, truths, strict=True)]
-            cache[settings] = float(np.mean(values))
-        return cache[settings]
+    def __init__(
+        self, probabilities: Sequence[npt.NDArray[np.float32]], truths: Sequence[Labels], score: Score
+    ) -> None:
+        check_pairs("probabilities", probabilities, truths)
+        self._probabilities, self._truths, self._score = probabilities, truths, score
+        self._size_px = median_object_px(truths)
+        self._scores: dict[tuple[InstanceSettings, int], float] = {}
 
-    best = InstanceSettings()
-    while True:
-        before = best
-        for changes in _groups(size, truths[0].ndim):
-            best = _best(best, changes, mean_score)
-        if best == before:
-            return best
+    def best(self, images: Sequence[int] | None = None) -> InstanceSettings:
+        """The best settings on the images at these positions; on all by default."""
+        used = range(len(self._truths)) if images is None else images
+
+        def mean_score(settings: InstanceSettings) -> float:
+            return float(np.mean([self._score_of(settings, index) for index in used]))
+
+        best = InstanceSettings()
+        while True:
+            before = best
+            for changes in _groups(self._size_px, self._truths[0].ndim):
+                best = _best(best, changes, mean_score)
+            if best == before:
+                return best
+
+    def _score_of(self, settings: InstanceSettings, index: int) -> float:
+        known = self._scores.get((settings, index))
+        if known is None:
+            labels = instances(self._probabilities[index], settings)
+            known = self._scores[settings, index] = self._score(labels, self._truths[index])
+        return known
 
 
 def _best(

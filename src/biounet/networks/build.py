@@ -15,6 +15,7 @@ from torch import nn
 
 from biounet.errors import UsageError
 from biounet.geometry import Geometry
+from biounet.networks.ensemble import Ensemble
 from biounet.networks.fcn import FCN
 from biounet.networks.patch_cnn import PatchCNN
 from biounet.networks.unet import UNet
@@ -25,6 +26,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "fcn16s": partial(FCN, stride=16),
     "fcn32s": partial(FCN, stride=32),
     "patch_cnn": PatchCNN,
+    "ensemble": lambda members: Ensemble([build(member) for member in members]),
 }
 
 
@@ -46,7 +48,9 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         raise UsageError(f"network {name!r} is not known; known are {', '.join(NETWORKS)}")
     try:
         return NETWORKS[name](**arguments)
-    except TypeError as error:
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
         raise UsageError(f"network {name!r} does not take these settings: {error}") from error
 
 

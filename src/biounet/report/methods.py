@@ -113,7 +113,13 @@ def _data(model: Trained) -> Iterator[str]:
     )
     how = _stated(known, "held back: ")
     chosen = f" ({how})" if how else ""
-    yield f"{_counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
+    if folds := known.get("folds"):
+        yield (
+            f"The model is the mean of the probabilities of {folds} networks, one for each fold of a "
+            "cross-validation, each trained without the images of its fold."
+        )
+    else:
+        yield f"{_counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
     if both := sorted(set(learnt) & set(held)):
         yield f"Parts of {', '.join(both)} were on both sides."
     unknown = known.get("settings", {}).get("data", {}).get("unlabelled") == "unknown"
@@ -121,6 +127,8 @@ def _data(model: Trained) -> Iterator[str]:
 
 
 def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    if network.get("name") == "ensemble":
+        network = network["members"][0]
     name = str(network.get("name"))
     if name == "patch_cnn":
         return (
@@ -152,6 +160,7 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     of, loss = settings.get("training", {}), settings.get("loss", {})
     if not of or not loss:
         return
+    kept = "the weights of one step of each network" if "folds" in known else f"the weights of step {known['step']}"
     border = ""
     if task == "instances" and loss["w0"]:
         border = (
@@ -170,8 +179,7 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     best = "" if known.get("score") is None else ", which scored best on the held-back images"
     yield (
         f"It was minimised{start} in {_counted(known['steps'], 'step')} of {_counted(of['batch_size'], 'sample')}"
-        f"{_of_sides(known)} by {method} with {_and(details)}; the weights of step {known['step']} were "
-        f"kept{best} (seed {known['seed']})."
+        f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."
     )
 
 
@@ -225,6 +233,9 @@ def _postprocessing(values: Mapping[str, Any]) -> str:
 
 
 def _scores(known: Mapping[str, Any]) -> Iterator[str]:
+    if "folds" in known:
+        yield from _cross_validated(known)
+        return
     scores = known.get("validation_scores") or {}
     held = len(known.get("validation_images", ()))
     said = [f"{what} {_spread(scores[name])}" for name, what in _SCORES.items() if name in scores]
@@ -235,6 +246,22 @@ def _scores(known: Mapping[str, Any]) -> Iterator[str]:
         f"On the held-back {'images' if held > 1 else 'image'} the result was: {'; '.join(said)} ({spread}). "
         "Weights and post-processing were chosen there, so this is no independent test."
     )
+
+
+def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
+    """Means of the cross-validation with their intervals."""
+    found = known["estimate"]
+    said = []
+    for name, what in _SCORES.items():
+        if (mean := found["mean"].get(name)) is not None:
+            interval = found["interval"][name]
+            sure = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+            said.append(f"{what} {mean:.3f}{sure}")
+    if said:
+        yield (
+            f"Over the {_counted(len(found['images']), 'held-back image')} of all folds the result was: "
+            f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
+        )
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -69,11 +69,11 @@ def _start_worker(sampler: Sampler) -> None:
     _sampler = sampler
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A training killed outright cannot end its workers, and each holds a copy of all images."""
+def end_with_parent() -> None:
+    """Wait for the parent process to end, then end: killed outright it cannot end its workers, which hold images."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

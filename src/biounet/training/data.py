@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from biounet.images.channels import find_channels
 from biounet.images.dataset import Dataset
 from biounet.images.examples import Example, load
 from biounet.images.layouts import find_dataset
+from biounet.images.likeness import thumbnail
 from biounet.images.pages import SMALLEST_SIDE
 from biounet.labels.meaning import Meaning, encode, infer_meaning
 from biounet.labels.understanding import understand
 from biounet.settings import DataSettings
+from biounet.training.fingerprint import Fingerprint, fingerprint
 
 _MOST_NAMED = 8
 
@@ -56,6 +59,16 @@ class TrainingData:
     def classes(self) -> int:
         """Number of classes of the network, background included."""
         return self.meaning.class_count
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What a plan chooses by."""
+        return fingerprint(self.examples, self.meaning.task, self.classes, sequence=self.sequence)
+
+    @cached_property
+    def thumbnails(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A small picture of each image by its name, to tell which show the same."""
+        return {example.name: thumbnail(example.image) for example in self.examples}
 
 
 def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = False) -> TrainingData:

@@ -6,7 +6,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+
+class Stop(Protocol):
+    """A request to stop: an event of `threading` or `multiprocessing`."""
+
+    def is_set(self) -> bool:
+        """Whether it was made."""
 
 
 @contextmanager

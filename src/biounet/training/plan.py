@@ -27,7 +27,7 @@ from biounet.samples.sampler import Sampler, class_counts
 from biounet.settings import NETWORK_TAKES, NetworkSettings, Settings
 from biounet.training.choices import choose, reach_warning
 from biounet.training.data import TrainingData
-from biounet.training.fingerprint import fingerprint
+from biounet.training.overlap import overlap_warnings
 from biounet.training.precision import pick_precision
 from biounet.training.split import Split, split_examples
 from biounet.training.start import check_start, settings_of_start
@@ -60,16 +60,18 @@ def make_plan(
     factory: Factory | None = None,
     device: str = "cpu",
     start: Model | None = None,
+    fold: Split | None = None,
 ) -> Plan:
     """Network (initialised by ``seed``), held-back images, normalisation and sampler.
 
     A foreign ``factory(in_channels, classes)`` must give a module with ``geometry``; its declaration
     is verified by `networks.verify.verify_geometry`. ``device``: where it will be trained, as "cuda:1".
-    ``start``: a model whose network, weights and normalisation are gone on from.
+    ``start``: a model whose network, weights and normalisation are gone on from. ``fold``: one split of a
+    cross-validation; statistics of the data set are then those of all images, the same in every fold.
     Raises `UsageError` for a module that does not do what it declares, and a start that does not fit.
     """
     kept = () if start is None else check_start(start, data)
-    found = fingerprint(data.examples, data.meaning.task, data.classes, sequence=data.sequence)
+    found = data.fingerprint
     if start is not None:
         settings = settings_of_start(settings, start)
     settings, choices = choose(settings, found, task=data.meaning.task)
@@ -79,14 +81,15 @@ def make_plan(
     geometry: Geometry = network.geometry  # type: ignore[assignment]
     if settings.training.weight_standardisation and factory is None:
         standardise_weights(network)
-    split = split_examples(
+    split = fold or split_examples(
         data.examples,
         geometry,
         sequence=data.sequence,
         share=settings.data.validation_share,
         named=settings.data.validation,
     )
-    normalisation = _normalisation(settings.data.normalisation, split) if start is None else start.normalisation
+    known = split.training if fold is None else data.examples
+    normalisation = _normalisation(settings.data.normalisation, known) if start is None else start.normalisation
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
@@ -99,11 +102,21 @@ def make_plan(
         f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
+        *overlap_warnings(split, data.thumbnails),
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
         f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
         *_weights_of_classes(data.meaning, sampler),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
+
+
+def planned_geometry(data: TrainingData, settings: Settings, *, start: Model | None = None) -> Geometry:
+    """Geometry of the network that `make_plan` will make."""
+    if start is not None:
+        return start.geometry
+    chosen, _ = choose(settings, data.fingerprint, task=data.meaning.task)
+    geometry: Geometry = make_network(data, chosen, None).geometry  # type: ignore[assignment]
+    return geometry
 
 
 def make_network(data: TrainingData, settings: Settings, factory: Factory | None) -> nn.Module:
@@ -207,9 +220,9 @@ def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:
     return None if max(relative) < _ALIKE else relative
 
 
-def _normalisation(kind: str, split: Split) -> Normalisation:
+def _normalisation(kind: str, examples: Sequence[Example]) -> Normalisation:
     if kind == "dataset":
-        return dataset_normalisation(e.image for e in split.training)
+        return dataset_normalisation(e.image for e in examples)
     return Normalisation(kind)
 
 

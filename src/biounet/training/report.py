@@ -22,7 +22,7 @@ from biounet.training.repeat import repeat_command
 
 MOST_PICTURES = 4
 _SMOOTHING = 0.02  # share of the run that the smoothed loss looks back over
-_SELECTION = {"instances": "mean of seg and pq", "classes": "mean Dice over classes"}  # what the best is chosen by
+SELECTION = {"instances": "mean of seg and pq", "classes": "mean Dice over classes"}  # what the best is chosen by
 
 Float32 = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -44,11 +44,11 @@ def write_report(path: Path, model: Model, progress: Progress, figures: Sequence
     how = "finished" if ended else f"interrupted at step {progress.step} of {progress.steps}; --resume goes on"
     sections = [
         Section("Result", [_result(model, progress)]),
-        Section("Course", _curves(progress.metrics, _SELECTION[model.task])),
+        Section("Course", _curves(progress.metrics, SELECTION[model.task])),
         Section("Held-back images", _pictures(figures, model)),
-        Section("What was inferred and decided", [_statements(model)]),
-        Section("Settings", [_settings(model)]),
-        Section("How to repeat it", [Code(repeat_command(model.training), "With the same data"), _versions(model)]),
+        Section("What was inferred and decided", [statements_table(model)]),
+        Section("Settings", [settings_table(model)]),
+        Section("How to repeat it", [Code(repeat_command(model.training), "With the same data"), versions_text(model)]),
         Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
     ]
     write_page(path, title="biounet training", lead=f"This training run is {how}.", sections=sections)
@@ -96,7 +96,7 @@ def _result(model: Model, progress: Progress) -> Numbers:
             (
                 "score",
                 "not scored yet" if score is None else f"{score:.3f}",
-                f"{_SELECTION[model.task]}, {held_back} held back",
+                f"{SELECTION[model.task]}, {held_back} held back",
             ),
             ("best at step", model.training["step"], f"of {progress.steps}"),
             ("time", f"{progress.seconds:.0f} s", pace),
@@ -137,16 +137,19 @@ def _pictures(figures: Sequence[Figure], model: Model) -> list[Block]:
     return [Text(said), *figures]
 
 
-def _statements(model: Model) -> Table:
+def statements_table(model: Model) -> Table:
+    """What was inferred and decided, a row for each statement."""
     return Table("", ["statement"], [[str(text)] for text in model.training["statements"]])
 
 
-def _versions(model: Model) -> Text:
+def versions_text(model: Model) -> Text:
+    """What computed the model, and how exactly it can be repeated."""
     versions = ", ".join(f"{name} {version}" for name, version in model.training["versions"].items())
     return Text(f"Computed by {versions}. The same machine, versions and thread count give the same file, bit for bit.")
 
 
-def _settings(model: Model) -> Table:
+def settings_table(model: Model) -> Table:
+    """Every setting, the seed, the precision and the hash of the data."""
     rows = [[name, str(value)] for name, value in dotted(model.training["settings"])]
     extra = [[name, str(model.training[name])] for name in ("seed", "precision", "data_sha256")]
     return Table("", ["setting", "value"], rows + extra)

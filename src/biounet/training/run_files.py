@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from biounet.errors import UsageError
+from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.training.loop import Event
 
@@ -17,6 +18,7 @@ Existing = Literal["refuse", "resume", "overwrite"]
 
 _STATE, _METRICS = "state.safetensors", "metrics.jsonl"
 _LAST, _FACTS, _REPORT = "last.safetensors", "run.json", "report.html"
+_FOLDS = "folds.json"
 
 
 class RunFiles:
@@ -42,12 +44,39 @@ class RunFiles:
         return self._path(_REPORT)
 
     @property
+    def folds(self) -> Path | None:
+        """What the folds of a cross-validation have in common, there while it is unfinished."""
+        return self._path(_FOLDS)
+
+    def fold(self, number: int) -> RunFiles:
+        """The files of a fold, 1, 2, ...: a model of its own, and a run folder beside it."""
+        return RunFiles(self._path(f"fold-{number}.safetensors"))
+
+    @property
     def is_unfinished(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Whether there is a run to go on with, or a cross-validation."""
+        return self.is_unfinished_run or self.is_unfinished_folds
+
+    @property
+    def is_unfinished_run(self) -> bool:
+        """Whether there is a single run to go on with."""
         return self.state is not None and self.state.exists()
 
-    def check(self, existing: Existing) -> None:
-        """Refuse, before any work, what would replace a model or a run unasked. Changes nothing."""
+    @property
+    def is_unfinished_folds(self) -> bool:
+        """Whether there is a cross-validation to go on with."""
+        return self.folds is not None and self.folds.exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a model is there, and nothing to go on with."""
+        return self.out is not None and self.out.exists() and not self.is_unfinished
+
+    def check(self, existing: Existing, *, in_folds: bool = False) -> None:
+        """Refuse, before any work, what would replace a model or a run unasked. Changes nothing.
+
+        ``in_folds``: whether a cross-validation is begun or gone on with.
+        """
         if self.out is None:
             return
         if self.out.is_dir():
@@ -57,6 +86,9 @@ class RunFiles:
             raise UsageError(f"--out {self.out}: is there already; {remedy}--overwrite starts anew")
         if existing == "resume" and self.out.exists() and not self.is_unfinished:
             raise UsageError(f"--out {self.out}: its run is finished; --overwrite starts anew")
+        if existing == "resume" and (self.is_unfinished_run if in_folds else self.is_unfinished_folds):
+            kind = "is a single run: leave out --folds" if in_folds else "is a cross-validation: give its --folds too"
+            raise UsageError(f"--out {self.out}: what is unfinished {kind}, or --overwrite to start anew")
 
     def prepare(self, existing: Existing) -> None:
         """Make the folder; take away what an earlier run left in it, unless that run is resumed.
@@ -70,7 +102,10 @@ class RunFiles:
             self.folder.mkdir(parents=True, exist_ok=True)
             left = [*self.folder.glob(".*.part.*"), *self.out.parent.glob(f".*.part.{glob.escape(self.out.name)}")]
             if not (existing == "resume" and self.is_unfinished):
-                left += [self.folder / name for name in (_STATE, _METRICS, _LAST, _FACTS, _REPORT)]
+                left += [self.folder / name for name in (_STATE, _METRICS, _LAST, _FACTS, _REPORT, _FOLDS)]
+                left += self.folder.glob("fold-*.safetensors")
+                for folder in self.folder.glob("fold-*.safetensors.run"):
+                    shutil.rmtree(folder)
             for path in left:
                 path.unlink(missing_ok=True)
         except OSError as error:
@@ -107,10 +142,26 @@ class RunFiles:
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
+    def write_folds(self, values: dict[str, Any]) -> None:
+        """Write ``folds.json``, from when on there is a cross-validation to go on with."""
+        if self.folds is not None:
+            with whole_file(self.folds) as temporary:
+                temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    def read_folds(self) -> dict[str, Any]:
+        """What ``folds.json`` says; `DataError` where it is damaged."""
+        assert self.folds is not None
+        try:
+            values = json.loads(self.folds.read_text(encoding="utf-8"))
+            return {"facts": dict(values["facts"]), "steps": int(values["steps"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.folds}: cannot be read ({error}); --overwrite starts anew") from error
+
     def finish(self) -> None:
         """Take the state away: the run is over, and everything else is written."""
-        if self.state is not None:
-            self.state.unlink(missing_ok=True)
+        for path in (self.state, self.folds):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name

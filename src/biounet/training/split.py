@@ -12,7 +12,7 @@ from biounet.geometry import Geometry
 from biounet.images.examples import Example
 from biounet.images.selection import select
 
-_FEW = 3  # below this many images a block of one is held back instead of an image
+FEW = 3  # below this many images a block of one is held back instead of an image
 _BLOCK_SHARE = 0.25
 
 
@@ -45,7 +45,7 @@ def split_examples(
     """
     if named is not None:
         return _named(examples, named)
-    if len(examples) < _FEW:
+    if len(examples) < FEW:
         return _block(examples, geometry)
     count = min(len(examples) - 1, max(1, round(share * len(examples))))
     if sequence:
@@ -59,7 +59,7 @@ def split_examples(
 
 def _named(examples: Sequence[Example], named: str) -> Split:
     held = select([example.name for example in examples], named, "--validation")
-    if not _teach([example for i, example in enumerate(examples) if i not in held]):
+    if not teaches([example for i, example in enumerate(examples) if i not in held]):
         raise UsageError(
             f"--validation {named!r}: the {len(examples) - len(held)} images that are left show no object or no "
             "background to learn from; hold back fewer"
@@ -71,7 +71,7 @@ def _by_position(examples: Sequence[Example], held: list[int], guard: list[int],
     kept = tuple(e for i, e in enumerate(examples) if i not in held and i not in guard)
     validation = tuple(examples[i] for i in held)
     shown = ", ".join(e.name for e in validation[:6]) + (" ..." if len(validation) > 6 else "")
-    if not _teach(kept):
+    if not teaches(kept):
         reason = f"{shown}: {reason}; the others show no object or no background, so all are learnt from too"
         return Split(tuple(examples), validation, reason)
     return Split(kept, validation, f"{shown}: {reason}")
@@ -88,7 +88,7 @@ def _block(examples: Sequence[Example], geometry: Geometry) -> Split:
     np.moveaxis(learnt, axis, 0)[border - guard :] = -1
     np.moveaxis(judged, axis, 0)[:border] = -1
     training = (*examples[:-1], last.with_labels(learnt))
-    if not _teach(training) or not (judged > 0).any():
+    if not teaches(training) or not (judged > 0).any():
         return Split(tuple(examples), (last,), "too little is annotated to hold anything back: judged on itself")
     narrow = f" (the network reaches {reach}, the image has no room for more)" if guard < reach else ""
     reason = (
@@ -98,6 +98,6 @@ def _block(examples: Sequence[Example], geometry: Geometry) -> Split:
     return Split(training, (last.with_labels(judged),), reason)
 
 
-def _teach(examples: Sequence[Example]) -> bool:
+def teaches(examples: Sequence[Example]) -> bool:
     """Whether these show both sides of what is to be told apart: background and something else."""
     return any((e.labels == 0).any() for e in examples) and any((e.labels > 0).any() for e in examples)

@@ -26,6 +26,7 @@ from biounet.images.writing import whole_file
 from biounet.settings import TrainingSettings, dotted
 
 MAY_DIFFER = ("threads", "device")  # facts that a resume may change: rounding depends on them, nothing else
+NO_FACTS = {"training": {"state_seconds", "workers"}}  # settings that change no result, and stand in no model file
 
 _KEY = "biounet_state"
 _MOST_NAMED = 5
@@ -100,7 +101,7 @@ def read_state(path: Path, state: TrainingState) -> None:
     Raises `DataError` for a damaged file, `UsageError` when facts differ, naming them.
     """
     metadata, tensors = _read(path)
-    differing = _differing(metadata["facts"], state.facts)
+    differing = differing_facts(metadata["facts"], state.facts)
     if differing:
         more = " and more" if len(differing) > _MOST_NAMED else ""
         raise UsageError(
@@ -148,7 +149,7 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _differing(written: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differing_facts(written: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Each fact that is not as it was, in words; groups are compared entry by entry."""
     before, after = dict(dotted(written)), dict(dotted(now))
     return [

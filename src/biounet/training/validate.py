@@ -55,6 +55,11 @@ class Validator:
         speck = round(_SPECK_SHARE * median_object_px([e.labels for e in examples])) if task == "instances" else 0
         self.starting = InstanceSettings(smallest_px=speck, fill_holes_px=speck, give_back_px=1)
 
+    @property
+    def untuned(self) -> dict[str, Any]:
+        """Post-processing of the validations, as plain values."""
+        return asdict(self.starting) if self.task == "instances" else {}
+
     def probabilities(
         self, network: nn.Module, *, precision: str | None = None, first: int | None = None
     ) -> list[Float32]:
@@ -71,21 +76,27 @@ class Validator:
             return {"selection": math.nan, "loss": math.nan}
         return mean_scores([self._scores(p, e) for p, e in zip(probabilities, self.examples, strict=True)])
 
-    def tune(self, network: nn.Module) -> dict[str, Any]:
-        """Post-processing that scores best on the held-back images, as plain values."""
+    def tune(self, probabilities: Sequence[Float32]) -> dict[str, Any]:
+        """Post-processing that scores best with these probabilities of the examples, as plain values."""
         if self.task != "instances":
             return {}
-        cells = [1 - p[0] for p in self.probabilities(network, precision="fp32")]
-        best = tune(cells, [e.labels for e in self.examples], _object_score)
+        best = tune([1 - p[0] for p in probabilities], [e.labels for e in self.examples], object_score)
         return asdict(best)
 
-    def final_scores(self, network: nn.Module, postprocessing: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    def final_scores(
+        self, probabilities: Sequence[Float32], postprocessing: Mapping[str, Any]
+    ) -> dict[str, list[float | None]]:
         """Scores of every example by name, in their order, with this post-processing; None where undefined."""
-        settings = instance_settings(postprocessing) if self.task == "instances" else None
-        probabilities = self.probabilities(network, precision="fp32")
-        scored = [self._scores(p, e, settings) for p, e in zip(probabilities, self.examples, strict=True)]
+        scored = self.scores_of_each(probabilities, postprocessing)
         names = [name for name in scored[0] if name not in ("selection", "loss")] if scored else []
         return {name: [one[name] for one in scored] for name in names}
+
+    def scores_of_each(
+        self, probabilities: Sequence[Float32], postprocessing: Mapping[str, Any]
+    ) -> list[dict[str, float | None]]:
+        """Scores of every example, in their order, "selection" and "loss" too, with this post-processing."""
+        settings = instance_settings(postprocessing) if self.task == "instances" else None
+        return [self._scores(p, e, settings) for p, e in zip(probabilities, self.examples, strict=True)]
 
     @staticmethod
     def _predict(engine: TorchEngine, image: Float32) -> Float32:
@@ -154,7 +165,8 @@ def mean_scores(scores: Sequence[dict[str, float | None]]) -> dict[str, float]:
     return result
 
 
-def _object_score(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> float:
+def object_score(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) -> float:
+    """What post-processing is tuned by: mean of `seg` and `pq`."""
     return _score_of(overlap(predicted, true))
 
 

@@ -30,8 +30,9 @@ from biounet.report.page import Code, Curve, Figure, Numbers, Section, Table, Te
 from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
 from biounet.samples.synthetic import synthetic_cells
 from biounet.settings import read_settings
+from biounet.training.events import TrainEvent
 from biounet.training.loop import StepDone, Validated
-from biounet.training.train import TrainEvent, train
+from biounet.training.train import train
 from biounet.workflows.predict import Request, predict_files
 
 Labels = npt.NDArray[np.int32]

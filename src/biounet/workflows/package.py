@@ -14,6 +14,7 @@ from biounet.geometry import Geometry, frame_of, mirrored
 from biounet.inference.predict import softmax
 from biounet.inference.proof import golden_of
 from biounet.model_file import Model
+from biounet.training.estimate import judged_images
 
 Float32 = npt.NDArray[np.float32]
 
@@ -91,7 +92,7 @@ def _middle(part: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
 def documentation(model: Model, name: str) -> str:
     """The package's README.md."""
     training = model.training
-    held_back = training.get("validation_images", [])
+    held_back = judged_images(training)
     lines = [
         f"# {name}",
         "",

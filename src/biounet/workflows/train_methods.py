@@ -9,8 +9,9 @@ from typing import Any
 
 from biounet.errors import UsageError
 from biounet.settings import NETWORK_TAKES, read_settings
+from biounet.training.events import Listener
 from biounet.training.run_files import RunFiles
-from biounet.training.train import Listener, train
+from biounet.training.train import train
 from biounet.workflows.compare import Modelled, Tell
 
 

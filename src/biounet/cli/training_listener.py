@@ -1,0 +1,88 @@
+"""What the command line says of a training: lines, a bar, and the JSON object at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from biounet.cli.console import Bar, Console
+
+_KEPT = 0.95  # of the smoothed loss at every step
+
+
+class TrainingListener:
+    """Turns the events of a training, or of the folds of a cross-validation, into lines, a bar, and the JSON object."""
+
+    def __init__(self, console: Console, bar: Bar) -> None:
+        self.console = console
+        self.bar = bar
+        self.summary: dict[str, Any] = {}
+        self._fold = 0  # whose event is heard; 0 outside folds
+        self._folds = 1
+        self._done: dict[int, int] = {}  # steps, loss and score of each fold
+        self._loss: dict[int, float] = {}
+        self._score: dict[int, str] = {}
+
+    def __call__(self, event: Any) -> None:
+        getattr(self, f"_{type(event).__name__.lower()}")(event)
+
+    def _infold(self, event: Any) -> None:
+        self._fold, self._folds = event.fold, event.folds
+        self(event.event)
+        self._fold = 0
+
+    def _planned(self, event: Any) -> None:
+        """All that was decided; of other folds than the first only where they begin."""
+        self._done[self._fold] = event.resumed_at
+        for line in event.statements if self._fold < 2 else event.statements[-1:]:
+            self.console.note(self._named(line))
+
+    def _noted(self, event: Any) -> None:
+        self.console.note(self._named(event.text))
+
+    def _stepdone(self, event: Any) -> None:
+        fold = self._fold
+        before = self._loss.get(fold, event.loss)
+        self._loss[fold] = event.loss if event.step == 1 else _KEPT * before + (1 - _KEPT) * event.loss
+        self._done[fold] = event.step
+        done = sum(steps for of, steps in self._done.items() if fold == 0 or of > 0)
+        said = self._named(f"loss {self._loss[fold]:.3f} {self._score.get(fold, '')}")
+        self.bar.update(done, event.steps * (self._folds if fold else 1), said)
+
+    def _validated(self, event: Any) -> None:
+        scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")
+        self._score[self._fold] = f"held back {event.scores['selection']:.3f}"
+        best = "  (best so far)" if event.is_best else ""
+        loss = self._loss.get(self._fold, 0.0)
+        line = f"step {event.step}/{event.steps}  loss {loss:.4f}  held back: {scores}{best}"
+        self.console.news(self._named(line))
+
+    def _finished(self, event: Any) -> None:
+        how = "interrupted at" if event.interrupted else "finished"
+        after = f"{how} step {event.step} of {event.steps} after {event.seconds:.0f} s"
+        if self._fold:
+            self.console.news(self._named(after))
+            return
+        folds = event.model.training.get("folds")
+        each = "" if folds is None else f" in each of {folds} folds"
+        self.console.note(
+            f"{how} step {event.step} of {event.steps}{each} after {event.seconds:.0f} s: {event.out}"
+            + ("; --resume goes on" if event.interrupted else "")
+        )
+        known = event.model.training
+        self.summary = {
+            "model": str(event.out),
+            "sha256": event.model.sha256,
+            "step": event.step,
+            "steps": event.steps,
+            "seconds": event.seconds,
+            "interrupted": event.interrupted,
+            "score": known["score"],
+            "task": event.model.task,
+            "classes": list(event.model.classes),
+            "statements": known["statements"],
+            **{key: known[key] for key in ("folds", "estimate") if key in known},
+        }
+
+    def _named(self, line: str) -> str:
+        """The line, with the fold that it is about."""
+        return f"fold {self._fold}/{self._folds}: {line}" if self._fold else line

@@ -1,0 +1,108 @@
+"""The end of a cross-validation: every image judged by the model that did not learn from it, and one model of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.inference.ensembles import joined
+from biounet.inference.torch_engine import torch_network
+from biounet.labels.tuning import Tuner
+from biounet.model_file import Model
+from biounet.report.page import Figure
+from biounet.training.estimate import SCORE, Scored, estimate, in_words
+from biounet.training.fold_job import FoldJob
+from biounet.training.report import MOST_PICTURES, SELECTION, held_back_figures
+from biounet.training.validate import Validator, object_score
+
+Float32 = npt.NDArray[np.float32]
+Probabilities = Sequence[Sequence[Float32]]  # (K, *spatial) of each image that each fold held back
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What the folds say of the images that they held back.
+
+    ``postprocessing``: of the model of all, tuned on all these images; ``scores`` are those with post-processing
+    tuned on the images of the other folds alone.
+    """
+
+    probabilities: Probabilities
+    scores: Sequence[Scored]
+    postprocessing: Mapping[str, Any]
+    of_score: str
+
+
+def held_out(job: FoldJob, models: Sequence[Model], device: str) -> HeldOut:
+    """Predict and score what each fold held back, in fp32, by the model of that fold."""
+    validators = [job.validator(fold, model) for fold, model in enumerate(models)]
+    probabilities = [
+        validator.probabilities(torch_network(model).to(device))
+        for validator, model in zip(validators, models, strict=True)
+    ]
+    chosen, final = _tuned(job.data.meaning.task, validators, probabilities)
+    scores = [
+        Scored(example.name, fold, _renamed(values))
+        for fold, (validator, found, settings) in enumerate(zip(validators, probabilities, chosen, strict=True), 1)
+        for example, values in zip(validator.examples, validator.scores_of_each(found, settings), strict=True)
+    ]
+    return HeldOut(probabilities, scores, final, SELECTION[job.data.meaning.task])
+
+
+def model_of_folds(job: FoldJob, models: Sequence[Model], found: HeldOut, said: Sequence[str]) -> Model:
+    """The ensemble of the folds' models, with the estimate. ``said``: statements about the folds."""
+    first, images = models[0].training, [example.name for example in job.data.examples]
+    estimated = estimate(found.scores)
+    common = [text for text in first["statements"] if not text.startswith("held back: ")]
+    scores = {name: [image[name] for image in estimated["images"]] for name in estimated["mean"] if name != SCORE}
+    training = {
+        **first,
+        "seed": job.seed,
+        "folds": len(models),
+        "members": [model.sha256 for model in models],
+        "member_steps": [model.training["step"] for model in models],
+        "step": job.steps,
+        "score": estimated["mean"][SCORE],
+        "estimate": estimated,
+        "validation_scores": scores,
+        "training_images": images,
+        "validation_images": [],  # none that no member learnt from
+        "objects": _objects(job) if first["objects"] is not None else None,
+        "statements": [*common, *said, *in_words(estimated, of_score=found.of_score)],
+    }
+    return joined(models, training=training, postprocessing=found.postprocessing)
+
+
+def fold_figures(job: FoldJob, models: Sequence[Model], found: HeldOut) -> list[Figure]:
+    """The first image that each fold held back, as its model sees it, for some folds."""
+    figures = []
+    for split, model, probabilities in list(zip(job.splits, models, found.probabilities, strict=True))[:MOST_PICTURES]:
+        figures += held_back_figures(model, split.validation[:1], probabilities[:1])
+    return figures
+
+
+def _tuned(
+    task: str, validators: Sequence[Validator], probabilities: Probabilities
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Post-processing for the images of each fold, from those of all the others; and from all images."""
+    if task != "instances":
+        return [{} for _ in validators], {}
+    fold_of = [fold for fold, validator in enumerate(validators) for _ in validator.examples]
+    truths = [example.labels for validator in validators for example in validator.examples]
+    tuner = Tuner([1 - p[0] for found in probabilities for p in found], truths, object_score)
+    others = [[index for index, of in enumerate(fold_of) if of != fold] for fold in range(len(validators))]
+    return [asdict(tuner.best(images)) for images in others], asdict(tuner.best())
+
+
+def _renamed(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Scores under the names of an estimate; the loss is no score."""
+    kept = {name: value for name, value in values.items() if name not in ("selection", "loss")}
+    return {SCORE: values["selection"], **kept}
+
+
+def _objects(job: FoldJob) -> dict[str, int]:
+    return {"training": sum(len(np.unique(e.labels[e.labels > 0])) for e in job.data.examples)}

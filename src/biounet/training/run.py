@@ -1,0 +1,234 @@
+"""One run from its plan to its model: begun or resumed, trained to its end or until interrupted, finished."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from biounet.errors import BiounetError, UsageError
+from biounet.inference.memory import peak_bytes
+from biounet.inference.predict import show_bytes
+from biounet.model_file import Model, save_model
+from biounet.training.assemble import best_weights, last_weights
+from biounet.training.batch_statistics import settle_batch_norm
+from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
+from biounet.training.data import TrainingData
+from biounet.training.ending import best_model, model_with
+from biounet.training.events import Finished, Listener, Noted, Planned
+from biounet.training.interrupts import Stop, stop_requests
+from biounet.training.loop import Event, StepDone, train_steps, validation_steps
+from biounet.training.pace import Pace
+from biounet.training.plan import Plan
+from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
+from biounet.training.run_files import RunFiles
+from biounet.training.state import MAY_DIFFER, NO_FACTS, TrainingState, new_state, read_facts, read_state, write_state
+from biounet.training.validate import Validator
+
+_COPIES = 7  # of the weights in a run folder: the state holds them, two moments, average and best; and the last model
+
+
+class Run:
+    """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
+
+    ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        plan: Plan,
+        *,
+        seed: int,
+        files: RunFiles,
+        listen: Listener,
+        start: float,
+        is_fold: bool = False,
+    ) -> None:
+        self.data, self.plan, self.settings, self.seed = data, plan, plan.settings, seed
+        self.files, self.listen, self.start, self.is_fold = files, listen, start, is_fold
+        self.validator = Validator(
+            plan.split.validation,
+            plan.normalisation,
+            data.meaning.task,
+            data.classes,
+            plan.precision,
+            cell_classes=data.meaning.cell_classes,
+        )
+        self.state: TrainingState
+        self.steps = 0
+        self.said = ""  # how the number of steps came about
+        self.pace = Pace()
+        self.written = start  # when the state was last written
+
+    def score(self, network: nn.Module) -> dict[str, float]:
+        """Scores on the held-back images, batch statistics settled before."""
+        settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
+        return self.validator(network)
+
+    def begin(self, device: str, steps: int | None, budget: float | None, *, origin: str | None) -> None:
+        """State at its first or resumed step, and the number of steps, which is kept from here on.
+
+        ``origin``: SHA-256 of the model that this run goes on from.
+        """
+        self.prepare(device, origin=origin)
+        if self.files.state is not None and self.files.is_unfinished_run:
+            said = self._resume(self.files.state, steps, budget)
+        else:
+            said = self._choose_steps(steps, budget)
+            self._write_state()
+        self.steps = int(self.state.facts["steps"])
+        self.files.forget_metrics_after(self.state.step)
+        self.said = said
+        self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
+
+    def prepare(self, device: str, *, origin: str | None) -> None:
+        """The state before the first step, its number of steps left open."""
+        network = self.plan.network.to(device)
+        if self.data.ndim == 2:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        facts = {
+            "data": self.data.digest,
+            "seed": self.seed,
+            "from": origin,
+            "network": network.description,
+            "precision": self.plan.precision,
+            "settings": self.settings.model_dump(mode="json", exclude=NO_FACTS),
+            "threads": torch.get_num_threads(),
+            "device": device,
+        }
+        self.state = new_state(network, self.settings.training, facts)
+
+    def _resume(self, path: Path, steps: int | None, budget: float | None) -> str:
+        facts, step = read_facts(path)
+        if steps is not None and steps != facts["steps"]:
+            raise UsageError(f"--steps {steps}: the run to resume has {facts['steps']} steps; leave it out")
+        self.state.facts["steps"] = facts["steps"]
+        read_state(path, self.state)
+        said = f"resumed at step {step} of {facts['steps']}"
+        if budget is not None:
+            said += "; the number of steps stays as it was, whatever --budget says"
+        changed = [
+            f"{n} {facts.get(n)} (now {self.state.facts[n]})" for n in MAY_DIFFER if facts.get(n) != self.state.facts[n]
+        ]
+        if changed:
+            said += f"; it began with {', '.join(changed)}, so the result may differ in rounding"
+        return said
+
+    def _choose_steps(self, steps: int | None, budget: float | None) -> str:
+        if steps is not None:
+            self.state.facts["steps"] = steps
+            return f"{steps} steps, as asked"
+        budget = DEFAULT_BUDGET_S if budget is None else budget
+        found = self.calibrate(budget - self._seconds())
+        self.state.facts["steps"] = found.steps
+        return (
+            f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
+            f"and {self.settings.training.validations} validations of {found.validation_seconds:.3g} s; "
+            f"--steps {found.steps} repeats this run"
+        )
+
+    def calibrate(self, budget_s: float) -> Calibration:
+        """The steps that a budget in seconds, from now on, buys; found by timing some on a copy."""
+        found = calibrate(
+            self.state,
+            self.plan.sampler,
+            self.score,
+            self.settings.training,
+            seed=self.seed,
+            precision=self.plan.precision,
+            budget_s=budget_s,
+        )
+        self.pace = Pace(found.step_seconds, found.validation_seconds)
+        return found
+
+    def expect(self) -> tuple[str, ...]:
+        """Time, memory and disk that this run will take, from steps that were timed on a copy."""
+        if self.pace.step_s is None:
+            self.calibrate(DEFAULT_BUDGET_S)
+        step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.settings.training.validations)
+        seconds = self.steps * step_s + validations * self.pace.validation_s
+        values = sum(p.numel() for p in self.plan.network.parameters())
+        return (
+            f"expected: {seconds / 60:.1f} min for {self.steps} steps of {step_s:.3g} s and {validations} validations, "
+            "and what tuning the post-processing takes",
+            f"memory: about {show_bytes(peak_bytes())}, as the timed steps took; disk: a model of about "
+            f"{show_bytes(4 * values)} and at most {show_bytes(_COPIES * 4 * values)} beside it",
+        )
+
+    def go(self, stop: Stop | None = None) -> Model:
+        """Train to the end, or until interrupted: by Ctrl-C and SIGTERM, or by ``stop`` where one is given."""
+        due = validation_steps(self.steps, self.settings.training.validations)
+        with nullcontext(stop) if stop is not None else stop_requests() as stop, closing(self._events()) as events:
+            for event in events:
+                self._refuse_divergence(event)
+                self.files.add_metric(event)
+                self.listen(event)
+                if said := self.pace.heard(event, time.perf_counter()):
+                    self.listen(Noted(said))
+                if isinstance(event, StepDone) and event.step in due:
+                    continue  # its scores come next: a state written between would lose them
+                if stop.is_set() and self.state.step < self.steps:
+                    self._write_state()
+                    self._finish(interrupted=True)
+                    raise KeyboardInterrupt
+                if time.perf_counter() - self.written > self.settings.training.state_seconds:
+                    self._write_state()
+        self._write_state()
+        return self._finish(interrupted=False)
+
+    def _events(self) -> Generator[Event, None, None]:
+        return train_steps(
+            self.state,
+            self.plan.sampler,
+            self.score,
+            self.settings.training,
+            steps=self.steps,
+            seed=self.seed,
+            precision=self.plan.precision,
+        )
+
+    def _refuse_divergence(self, event: Event) -> None:
+        numbers = [event.loss] if isinstance(event, StepDone) else list(event.scores.values())
+        if not all(map(math.isfinite, numbers)):
+            rate = self.settings.training.learning_rate
+            raise BiounetError(
+                f"the training diverged: after step {event.step} the loss is no number any more; lower the "
+                f"learning rate from {rate:g}: --set training.learning_rate={rate / 10:.1g} --overwrite"
+            )
+
+    def _write_state(self) -> None:
+        if self.files.state is not None:
+            write_state(self.files.state, self.state)
+        self.written = time.perf_counter()
+
+    def _finish(self, *, interrupted: bool) -> Model:
+        """Best and last model, report and facts; then the state of a finished run goes."""
+        last = last_weights(self.state)
+        context = (self.data, self.plan, self.validator)
+        made = best_model(self.state, best_weights(self.state), *context, tunes=not self.is_fold)
+        model = made.model
+        out, beside, report = self.files.out, self.files.last, self.files.report
+        if out and beside and report:
+            model = replace(model, sha256=save_model(out, model))
+            held_back = self.plan.split.validation[:MOST_PICTURES]
+            figures = held_back_figures(model, held_back, made.probabilities[:MOST_PICTURES])
+            save_model(beside, model_with(self.state, last, *context, postprocessing=model.postprocessing))
+            progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds())
+            write_report(report, model, progress, figures)
+            self.files.write_facts({"seconds": self._seconds(), "steps": self.steps, "step": self.state.step})
+            if not interrupted:
+                self.files.finish()
+        self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
+        if not (interrupted or self.is_fold) and (said := self.pace.still_rises(out)):
+            self.listen(Noted(said))
+        return model
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.start
