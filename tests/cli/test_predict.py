@@ -353,14 +353,17 @@ def test_a_region_and_labels_in_place(biounet, model, image, tmp_path, write_zar
     same = ["predict", model, path, "--out", tmp_path / "o", "--region", tmp_path / "maske.tif"]
     assert biounet(*same).code == 0
     done = biounet(*same, "--in-place", "--label-name", "kerne", "--json")
-    assert done.json["images"][0]["files"] == [str(path / "labels" / "kerne"), "feld_overlay.png"]
+    assert done.json["images"][0]["files"] == ["feld_overlay.png", str(path / "labels" / "kerne")]
     found = read_image(path / "labels" / "kerne").array
     assert np.array_equal(found, labels_of(tmp_path / "o", "feld"))
     assert not found[mask == 0].any()
     again = biounet(*same, "--in-place", "--label-name", "kerne")
-    assert again.code == 3
-    assert "has labels 'kerne'; choose another --label-name, or replace them with --overwrite" in again.complaint
-    assert biounet(*same, "--in-place", "--label-name", "kerne", "--overwrite").code == 0
+    assert (again.code, "feld: done before by the same model with the same settings" in again.err) == (0, True)
+    other = biounet(*same, "--in-place", "--label-name", "kerne", "--tta", "flips")
+    assert other.code == 3
+    assert "has labels 'kerne' that this model did not make with these settings" in other.complaint
+    assert "choose another --label-name, or replace them with --overwrite" in other.complaint
+    assert biounet(*same, "--in-place", "--label-name", "kerne", "--tta", "flips", "--overwrite").code == 0
     wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--wells", "B03")
     assert (wrong.code, wrong.complaint.split(":")[0]) == (2, "--wells 'B03'")
     wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--region", "nothing.tif")

@@ -64,7 +64,10 @@ class Request:
 
 @dataclass
 class Done:
-    """What became of one input. ``seams``: what the check of seams found; ``notes``: what was decided."""
+    """What became of one input. ``seams``: what the check of seams found; ``notes``: what was decided.
+
+    ``done_before``: its labels were in it already, by the same model and settings, and nothing was computed.
+    """
 
     input: str
     name: str
@@ -77,6 +80,7 @@ class Done:
     error: str = ""
     seams: dict[str, object] | None = None
     notes: list[str] = field(default_factory=list)
+    done_before: bool = False
 
 
 _UM = {"": 1.0, "UM": 1.0, "MICRON": 1.0, "NM": 1e-3, "MM": 1e3}
