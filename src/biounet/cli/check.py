@@ -42,6 +42,7 @@ def check(
 
 def _check_model(path: Path, device: str, console: Console) -> None:
     from biounet.checks.model import TOLERANCE, check_model
+    from biounet.report.methods import methods_text
 
     found = check_model(path, device=device)
     model = found.model
@@ -59,6 +60,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             f"golden sample, computed by {found.engine}: differs by {found.difference:.2g} of the largest logit "
             f"({'within' if found.passed else 'MORE than'} the allowed {TOLERANCE:g})"
         )
+    methods = methods_text(model)
+    console.result(f"\nFor the methods section, ready to paste:\n\n{methods}")
     console.finish(
         {
             "model": str(path),
@@ -72,6 +75,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             "exported": None if model.exported is None else model.exported.suffix,
             "passed": found.passed,
             "training": dict(model.training),
+            "methods": methods,
         }
     )
     if model.golden is None:

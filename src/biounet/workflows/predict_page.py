@@ -126,7 +126,7 @@ def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
     facts = [
         ["model SHA-256", run["model_sha256"]],
         ["engine", f"{run['engine']}, {run['precision']}"],
-        *([name, _said(value)] for name, value in dotted(run["settings"]) if value is not None),
+        *([name, _said(value)] for name, value in dotted(run["settings"]) if value not in (None, False)),
         *([f"version of {name}", str(value)] for name, value in run["versions"].items() if value),
         *(["note", note] for note in run["notes"]),
     ]

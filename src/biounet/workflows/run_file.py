@@ -34,16 +34,7 @@ def write_run(
         "precision": engine.precision,
         "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
         "notes": list(choice.notes),
-        "settings": {
-            "save": list(request.save),
-            "tile": request.tile,
-            "memory": request.memory,
-            "channels": request.channels,
-            "tta": request.tta,
-            "pixel_size_um": request.pixel_size_um,
-            "region": request.region,
-            "postprocessing": dict(model.postprocessing),
-        },
+        "settings": _settings(request) | {"postprocessing": dict(model.postprocessing)},
         "versions": {name: installed_version(name) or None for name in packages}
         | {"python": platform.python_version()},
         "seconds": {"start_up": start_up_s, "compute": compute_s},
@@ -52,6 +43,11 @@ def write_run(
     with whole_file(request.out / "run.json") as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
     return values
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    """Every option, but where results went and what was typed."""
+    return {name: value for name, value in asdict(request).items() if name not in ("out", "command")}
 
 
 def _packages(engine: str) -> tuple[str, ...]:
