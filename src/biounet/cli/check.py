@@ -19,6 +19,7 @@ _MOST_TOLD = 3  # findings of one kind in the table
 
 
 def check(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file.")],
     images: options.Images = None,
     masks: options.Masks = None,
@@ -37,7 +38,14 @@ def check(
     if path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
-        _check_data(path, images, masks, task, ndim, console, report=report)
+        from biounet.checks.data import check_data
+
+        found = check_data(path, images=images, masks=masks, task=task, ndim=ndim)
+        if report is not None:
+            from biounet.checks.page import write_check_page
+
+            write_check_page(report, found, options.typed(context))
+        _tell_data(path, found, report, console)
 
 
 def _check_model(path: Path, device: str, console: Console) -> None:
@@ -86,19 +94,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
         )
 
 
-def _check_data(
-    path: Path,
-    images: Path | None,
-    masks: Path | None,
-    task: str | None,
-    ndim: int | None,
-    console: Console,
-    *,
-    report: Path | None,
-) -> None:
-    from biounet.checks.data import check_data
-
-    found = check_data(path, images=images, masks=masks, task=task, ndim=ndim)
+def _tell_data(path: Path, found: DataCheck, report: Path | None, console: Console) -> None:
     for line in found.reasons:
         console.result(line)
     rows = [
@@ -117,9 +113,6 @@ def _check_data(
         console.table(f"{len(rows)} annotated images", header, rows)
     _tell_findings(found, console)
     if report is not None:
-        from biounet.checks.page import write_check_page
-
-        write_check_page(report, found)
         console.note(f"findings with pictures: {report}")
     meaning = found.meaning
     console.finish(

@@ -33,6 +33,7 @@ from biounet.model_file import Model
 from biounet.workflows.blocks import Job, open_job
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, objects_of
+from biounet.workflows.gallery import Seen
 from biounet.workflows.region import Region, open_region
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import Results, write_results
@@ -68,11 +69,11 @@ def predict_large(
     budget: Budget,
     listen: Listener,
     cluster: Cluster | None = None,
-    show: Callable[[Array, Array], None] | None = None,
+    show: Callable[[Seen], None] | None = None,
 ) -> Done:
     """Predict one file block by block and write its results; with a shard only compute its share.
 
-    Tiles are computed here or by the workers of a ``cluster``. ``show(image, labels)`` gets what an overlay shows.
+    Tiles are computed here or by the workers of a ``cluster``. ``show`` gets what a page shows.
 
     What is finished stays in a folder beside the results (`folder_of`) until all is complete, so that the
     same call goes on after an interruption. Raises `DataError` where a merge finds tiles missing.
@@ -105,7 +106,7 @@ def predict_large(
         done.shape = shape if items == 1 else (items, *shape)
         write_results(_results_of(regions, found, request, budget), targets, done)
         if show is not None:
-            show(*_seen(regions, found[len(found) // 2]))
+            show(_seen(regions, found[len(found) // 2]))
         check = max((job.check_seams() for job in jobs[:1]), key=lambda c: c.largest_difference)
         done.seams = check.to_dict()
         listen(f"{path.name}: {check}", 0, 0)
@@ -265,7 +266,7 @@ def _results_of(regions: Regions, found: list[_Found], request: Request, budget:
         sum(one.count for one in found) if model.task == "instances" else None,
         len(model.classes),
         _stacked_probabilities(found, spatial),
-        lambda: _seen(regions, found[len(found) // 2]),
+        lambda: _overlaid(regions, found[len(found) // 2]),
         lambda: [_objects(regions, one, index if several else None, budget) for index, one in enumerate(found)],
         (np.stack(masks) if several else masks[0]) if masks else None,
     )
@@ -311,9 +312,24 @@ def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, 
     return found if job.region is None else found * job.region.inside(job.item, start, stop)
 
 
-def _seen(regions: Regions, one: _Found) -> tuple[Array, Array]:
-    """What an overlay of an item shows."""
-    return thumbnail(regions, one.job.item, one.job.channels, one.labels, ndim=one.job.model.ndim)
+def _overlaid(regions: Regions, one: _Found) -> tuple[Array, Array]:
+    """What an overlay of an item shows: image and labels."""
+    image, labels = thumbnail(regions, one.job.item, one.job.channels, [one.labels], ndim=one.job.model.ndim)
+    return image, labels
+
+
+def _seen(regions: Regions, one: _Found) -> Seen:
+    """What a page shows of an item; of probabilities where they were kept."""
+    job, full = one.job, regions.spatial_shape(one.job.model.ndim)
+    if job.kept != "probabilities":
+        return Seen(*_overlaid(regions, one), None, one.classes)
+
+    def foreground(start: Place, stop: Place) -> Array:
+        several = range(1, len(job.model.classes))
+        return np.asarray(sum(_probabilities(job, channel, full, start, stop) for channel in several))
+
+    image, labels, probable = thumbnail(regions, job.item, job.channels, [one.labels, foreground], ndim=job.model.ndim)
+    return Seen(image, labels, probable, one.classes)
 
 
 def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -> Any:

@@ -33,10 +33,11 @@ from biounet.inference.windows import Source, check_seams
 from biounet.model_file import Model
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
+from biounet.workflows.gallery import Gallery, Seen
 from biounet.workflows.inputs import find_inputs, select_channels
 from biounet.workflows.large import begin_large, folder_of, predict_large
 from biounet.workflows.one_file import File
-from biounet.workflows.predict_page import Gallery, write_prediction_page
+from biounet.workflows.predict_page import write_prediction_page
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results
 from biounet.workflows.run_file import write_run
@@ -312,6 +313,8 @@ class _Stream:
         if set(self.request.save) & set(EXPORTED):
             place = index if len(file.items) > 1 else None
             file.exports.append(objects_of(self.model, file.image, file.items[index], found, place))
+        if index == len(file.items) // 2 and (show := self.gallery.show(file.path, file.done.name)):
+            show(Seen(file.items[index], found.labels, 1 - found.probabilities[0], found.classes))
         if "probabilities" not in self.request.save:
             found = replace(found, probabilities=probabilities[:, :0].copy())
         file.found.append(found)
@@ -330,9 +333,6 @@ class _Stream:
         try:
             assert file.image is not None
             write_results(file.results(self.model), self.targets, file.done)
-            if show := self.gallery.show(file.path, file.done.name):
-                middle = len(file.items) // 2
-                show(file.items[middle], file.found[middle].labels)
         except BiounetError as error:
             file.fails(error)
         file.image, file.items, file.found, file.exports = None, [], [], []
