@@ -55,7 +55,7 @@ def _blocks(found: DataCheck, listed: Sequence[Finding]) -> list[Block]:
         Text(f"Why it matters: {listed[0].why}."),
     ]
     remedies = list(dict.fromkeys(finding.remedy for finding in listed))
-    blocks.append(Code("\n".join(remedies[:_MOST_PICTURES]), "What to do"))
+    blocks.append(Code("\n".join(remedies[:_MOST_PICTURES]), "What to do", wraps=True))
     examples = {example.name: example for example in found.seen.shown}
     for finding in listed[:_MOST_PICTURES]:
         for spot in finding.spots:

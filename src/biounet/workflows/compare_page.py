@@ -151,8 +151,9 @@ def _differences(comparison: Mapping[str, Any]) -> Table:
         for path, mean in flatten(difference["mean"]):
             ends, probability = at(difference["interval"], path), at(difference["probability_better"], path)
             shown = "–" if ends is None else f"{ends[0]:+.4f} to {ends[1]:+.4f}"
+            by = "–" if mean is None else f"{mean:+.4f}"
             better = at(difference["better"], path) or "not shown"
-            rows.append([f"{a} - {b}", " ".join(path), mean, shown, probability, better])
+            rows.append([f"{a} - {b}", " ".join(path), by, shown, probability, better])
     header = ["methods", "score", "difference", "95 % interval", "first is better in", "better"]
     note = "The last column but one: the share of the resamples in which the first method is better."
     return Table("", header, rows, note)

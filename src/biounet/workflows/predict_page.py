@@ -52,12 +52,15 @@ def _inputs(order: Sequence[Done]) -> Table:
 
 
 def _outcome(done: Done) -> str:
-    return f"failed: {done.error}" if done.error else "nothing found" if done.empty else "done"
+    if done.error:
+        return f"failed: {done.error}"
+    return "nothing found" if done.empty else "done before" if done.done_before else "done"
 
 
 def _pictures(order: Sequence[Done], figures: Mapping[str, Figure]) -> list[Block]:
     chosen = [figures[done.name] for done in order if done.name in figures]
-    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}, evenly spaced."), *chosen]
+    spaced = ", evenly spaced" if len(chosen) < len(order) else ""
+    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}{spaced}."), *chosen]
 
 
 def _plans(results: Sequence[Done]) -> list[Block]:
@@ -79,7 +82,7 @@ def _plans(results: Sequence[Done]) -> list[Block]:
 def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
     facts = [
         ["model SHA-256", run["model_sha256"]],
-        ["engine", f"{run['engine']}, {run['precision']}"],
+        ["computed by", f"{run['engine']}, {run['precision']}"],
         *([name, _said(value)] for name, value in dotted(run["settings"]) if value not in (None, False)),
         *([f"version of {name}", str(value)] for name, value in run["versions"].items() if value),
         *(["note", note] for note in run["notes"]),
