@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import biounet
 from biounet import settings
@@ -50,7 +50,8 @@ PUBLIC = {
 RETURNED = (
     "model_file.Model",
     "inference.predict.Prediction",
-    "workflows.predict.Done",
+    "workflows.options.Options",
+    "workflows.request.Done",
     "checks.model.ModelCheck",
     "checks.data.DataCheck",
     "workflows.export_model.Exporting",
@@ -142,6 +143,9 @@ def _headline(name: str, value: Any) -> str:
     if inspect.isclass(value) and issubclass(value, BiounetError):
         bases = ", ".join(base.__name__ for base in value.__bases__)
         return f"class {name}({bases})    exit code {value.exit_code}"
+    if is_typeddict(value):
+        keys = (f"    {key}: {hint.__forward_arg__}" for key, hint in value.__annotations__.items())
+        return "\n".join([f"class {name}(TypedDict)", *keys])
     return _signature(name, value)
 
 
@@ -177,8 +181,9 @@ def _parameters(signature: inspect.Signature) -> Iterator[str]:
             starred = True
             yield "*"
         annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
+        star = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
         default = "" if parameter.default is parameter.empty else f" = {_default(parameter.default)}"
-        yield f"{parameter.name}: {annotation}{default}"
+        yield f"{star}{parameter.name}: {annotation}{default}"
 
 
 def _default(value: Any) -> str:

@@ -2,19 +2,25 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from typer.main import get_command
 
 import biounet
+from biounet import cli
+from biounet.cli.app import make_app
 from biounet.errors import DataError, ModelFileError, PartialError, UsageError
 from biounet.evaluation.scores import evaluate_pair
 from biounet.images.normalize import Normalisation
 from biounet.inference.predict import Prediction
 from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model, save_model
+from biounet.workflows.options import Options, request_of
+from biounet.workflows.request import Request
 
 
 def make_network(in_channels=1, classes=2):
@@ -105,6 +111,73 @@ def test_some_of_the_files_fail(model, tmp_path):
     assert (tmp_path / "out" / "a_labels.tif").exists()
     with pytest.raises(DataError, match="b.tif"):
         biounet.predict(model, tmp_path / "b.tif", tmp_path / "out")
+
+
+def test_predict_takes_the_options_of_the_command_by_their_names():
+    """What the command has and Python not: what a terminal is asked, and whether to speak."""
+    options = {parameter.name for parameter in get_command(make_app()).commands["predict"].params}
+    positional = {"model", "inputs", "out"}
+    assert set(Options.__annotations__) == options - positional - {"json", "quiet", "verbose"}
+
+
+def test_the_same_words_or_python_values(tmp_path):
+    words = {
+        "save": "labels, table", "memory": "2GB", "pixel_size": "1x0.25x250um", "shard": "1/4", "channels": "DAPI,1",
+        "region": "auto", "calibrate": "a.tif",
+    }  # fmt: skip
+    values = {
+        "save": ["labels", "table"], "memory": 2 * 10**9, "pixel_size": (1, 0.25, 250), "shard": (1, 4),
+        "channels": ("DAPI", "1"), "region": Path("auto"), "calibrate": Path("a.tif"),
+    }  # fmt: skip
+    assert request_of(tmp_path, words) == request_of(tmp_path, values)
+    assert request_of(tmp_path, {"pixel_size": 0.5}).pixel_size_um == (0.5,)
+    assert request_of(tmp_path, dict.fromkeys(("memory", "region", "shard"))) == Request(tmp_path)
+
+
+def test_files_with_options_are_those_of_the_command(model, file, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE)
+    tifffile.imwrite(tmp_path / "mask.tif", np.pad(np.ones((20, 20), np.uint8), ((0, 20), (0, 30))))
+    region, on = str(tmp_path / "mask.tif"), ["--device", "cpu", "-q"]
+    command = ["predict", str(file), str(tmp_path / "a.tif"), "--out", str(tmp_path / "c"), *on]
+    assert cli.run([*command, "--save", "labels,probabilities", "--region", region, "--tile", "10"]) == 0
+    options = {"save": "labels,probabilities", "region": region, "tile": 10, "device": "cpu"}
+    biounet.predict(file, tmp_path / "a.tif", tmp_path / "p", **options)
+    for share in ("1/2", (2, 2)):
+        (one,) = biounet.predict(model, tmp_path / "a.tif", tmp_path / "s", shard=share, **options)
+        assert one.files == []
+    biounet.predict(model, tmp_path / "a.tif", tmp_path / "s", merge=True, **options)
+    for name in ("a_labels.tif", "a_probabilities.tif"):
+        expected = (tmp_path / "c" / name).read_bytes()
+        assert (tmp_path / "p" / name).read_bytes() == (tmp_path / "s" / name).read_bytes() == expected
+    command, python = (json.loads((tmp_path / out / "run.json").read_text()) for out in "cp")
+    assert command["settings"] == python["settings"]
+
+
+def test_in_place_wells_and_a_cluster(file, tmp_path, write_zarr):
+    path = write_zarr(tmp_path / "a.zarr", IMAGE)
+    (first,) = biounet.predict(file, path, tmp_path / "o", save="labels", in_place=True, label_name="n", device="cpu")
+    assert first.files == [str(path / "labels" / "n")]
+    (again,) = biounet.predict(file, path, tmp_path / "o", save="labels", in_place=True, label_name="n", device="cpu")
+    assert (first.done_before, again.done_before) == (False, True)
+    with pytest.raises(UsageError, match="--wells 'B03': no input is an OME-Zarr plate"):
+        biounet.predict(file, path, tmp_path / "o", wells="B03")
+    with pytest.raises(UsageError, match="--cluster local:2: workers open the model by its path; give a model file"):
+        biounet.predict(biounet.load(file), path, tmp_path / "o", cluster="local:2")
+
+
+def test_what_is_no_option_or_cannot_be_meant(model, tmp_path):
+    with pytest.raises(UsageError, match="predict takes no option tiles; it takes .*, tile, tta, wells"):
+        biounet.predict(model, tmp_path, tmp_path, tiles=3)
+    with pytest.raises(UsageError, match="predict of an array takes no option region; it takes calibrate, device, .*"):
+        biounet.predict(model, IMAGE, region="auto")
+    with pytest.raises(UsageError, match="--save 'cells': choose from labels"):
+        biounet.predict(model, tmp_path, tmp_path, save="cells")
+    with pytest.raises(UsageError, match="--memory '0': write a size such as 2GB"):
+        biounet.predict(model, IMAGE, memory=0)
+    with pytest.raises(UsageError, match="--shard '3': write I/N"):
+        biounet.predict(model, tmp_path, tmp_path, shard=(3,))
+    with pytest.raises(UsageError, match="--least-agreement 2: a share from 0 to 1"):
+        biounet.predict(model, tmp_path, tmp_path, least_agreement=2)
 
 
 def test_arrays_and_files_are_not_mixed(model, tmp_path):

@@ -12,6 +12,8 @@ import pytest
 from typer.main import get_command
 
 from biounet.cli.app import make_app
+from biounet.inference.export import EXPORTERS
+from biounet.workflows.request import SAVED
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "biounet"
@@ -127,6 +129,28 @@ def test_generated_pages_are_up_to_date():
     """After a change of a signature, a docstring or a setting: make docs."""
     for path, text in reference_script().pages().items():
         assert read(path) == text, f"{path.name} is out of date: make docs"
+
+
+def witnesses():
+    """Rows of the page of formats: cells of what was written, by whom it was read, and the tests named."""
+    for row in re.findall(r"^\|(.*)\|$", read(ROOT / "docs" / "reference" / "formats.md"), re.MULTILINE):
+        cells = [cell.strip() for cell in row.split("|")]
+        if tests := NAMED.findall(cells[-1]):
+            yield cells[:-3], re.findall(r"`(\w+)`", cells[-3]), tests
+
+
+def test_each_witness_is_in_the_test_that_the_page_names():
+    rows = list(witnesses())
+    assert len(rows) > 20
+    for _, programs, tests in rows:
+        assert programs
+        for path, _ in tests:
+            assert [name for name in programs if not re.search(rf"\b{name}\b", read(ROOT / path))] == [], path
+
+
+def test_every_format_has_a_witness():
+    written = {word for what, *_ in witnesses() for word in re.findall(r"`([\w.-]+)`", " ".join(what))}
+    assert set(SAVED) | set(EXPORTERS) <= written
 
 
 def sections(text):

@@ -91,7 +91,7 @@ def test_rooms_import_only_from_rooms_below(module):
 
 def test_the_test_of_arrows_can_fail():
     assert "biounet.images.writing.whole_file" in imported("biounet.model_file")
-    assert "biounet.workflows.predict.predict_files" in imported("biounet.api")  # inside a function
+    assert "biounet.workflows.run_request.run_request" in imported("biounet.api")  # inside a function
     assert "model_file" not in ALLOWED["images"]
 
 

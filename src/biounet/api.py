@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
 from biounet.model_file import Model
+
+if TYPE_CHECKING:
+    from biounet.inference.predict import Prediction
+    from biounet.workflows.options import Options
+    from biounet.workflows.request import Request
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -28,44 +33,58 @@ def predict(
     image: npt.NDArray[Any] | Paths,
     out: str | Path | None = None,
     *,
-    tile: int | None = None,
-    memory: int | None = None,
-    engine: str = "auto",
-    precision: str = "fp32",
-    device: str = "auto",
-    tta: str = "none",
     network: Callable[..., Any] | None = None,
+    **options: Unpack[Options],
 ) -> Any:
     """Labels and probabilities of an array, or result files for image files.
 
-    An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write
-    labels and overlays there and return a list of `workflows.predict.Done`; `PartialError` after all
-    where some of several inputs failed. ``tile``: side of a tile's output; ``memory``: limit in
-    bytes; ``engine``: of `inference.engines.ENGINES`, or an exported file; ``precision``: "fp32"
-    (exact), "bf16" or "int8"; ``tta``: "none", or average over "flips" or "all" (flips and quarter
-    turns); ``network``: the factory of a foreign network.
+    An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write there what
+    ``biounet predict`` writes and return a list of `workflows.request.Done`; `PartialError` after all where some of
+    several inputs failed. ``options`` are those of the command, by the same names and in the same words, or as Python
+    values (`workflows.options.Options`): ``save="labels,table"``, ``memory="2GB"``, ``pixel_size=0.25``,
+    ``region="auto"``, ``shard=(1, 4)``, ``in_place=True``. Of an array ``tile``, ``memory``, ``tta``, ``engine``,
+    ``precision``, ``device``, ``calibrate`` and ``least_agreement`` can be given. ``network``: the factory of a foreign
+    network. Raises the errors of the command, `UsageError` and `DataError`.
     """
-    from biounet.inference.engines import choose_engine
-    from biounet.inference.predict import plan_for, predict_array, with_channels
+    from biounet.workflows.options import request_of
 
-    if not isinstance(model, Model):
-        model = load(model)
-    choice = choose_engine(model, engine=engine, device=device, precision=precision, factory=network)
+    request = request_of(Path(out or "."), options)
     if isinstance(image, np.ndarray):
-        if out is not None:
-            raise UsageError("predict of an array returns its result and writes nothing; give no out, or image files")
-        array = with_channels(image, model)
-        plan = plan_for(array.shape[1:], choice.engine, tile=tile, memory=memory)
-        return predict_array(model, choice.engine, array, plan=plan, tta=tta)
+        return _predict_array(model, image, out, request, options, network)
     if out is None:
         raise UsageError("predict of files needs out, the folder for the results; or give one array")
-    from biounet.workflows.predict import Request, find_inputs, predict_files, refuse_failed
+    from biounet.workflows.predict import refuse_failed
+    from biounet.workflows.run_request import run_request
 
     given = [image] if isinstance(image, str | Path) else list(image)
-    request = Request(Path(out), tile=tile, memory=memory, tta=tta)
-    results = predict_files(model, choice, find_inputs(given), request)
-    refuse_failed(results)
-    return results
+    done = run_request(model if isinstance(model, Model) else Path(model), given, request, network=network)
+    refuse_failed(done.results)
+    return done.results
+
+
+_OF_ARRAYS = ("tile", "memory", "tta", "engine", "precision", "device", "calibrate", "least_agreement")
+
+
+def _predict_array(
+    model: Model | str | Path,
+    image: npt.NDArray[Any],
+    out: str | Path | None,
+    request: Request,
+    options: Options,
+    network: Callable[..., Any] | None,
+) -> Prediction:
+    from biounet.inference.predict import plan_for, predict_array, with_channels
+    from biounet.workflows.options import refuse_unknown
+    from biounet.workflows.run_request import choose
+
+    if out is not None:
+        raise UsageError("predict of an array returns its result and writes nothing; give no out, or image files")
+    refuse_unknown(options, _OF_ARRAYS, of="predict of an array")
+    model = model if isinstance(model, Model) else load(model)
+    engine = choose(model, request, network=network).engine
+    array = with_channels(image, model)
+    plan = plan_for(array.shape[1:], engine, tile=request.tile, memory=request.memory)
+    return predict_array(model, engine, array, plan=plan, tta=request.tta)
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from biounet.model_file import load_model, save_model
+from biounet.report.methods import methods_text
 
 
 def test_a_data_folder(biounet, data):
@@ -85,6 +86,7 @@ def test_a_model(biounet, model):
         "width 2", "with seed 0", "within the allowed 0.0001",
     ):  # fmt: skip
         assert words in done.out
+    assert f"For the methods section, ready to paste:\n\n{methods_text(load_model(model))}\n" in done.out
 
 
 def test_a_model_as_json(biounet, model):
@@ -94,6 +96,8 @@ def test_a_model_as_json(biounet, model):
     assert found["sha256"] == load_model(model).sha256
     assert found["training"]["steps"] == 2
     assert found["network"]["depth"] == 1
+    assert found["methods"] == methods_text(load_model(model))
+    assert "Ronneberger" in found["methods"]
 
 
 def test_a_model_that_computes_something_else(biounet, model, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.main import get_command
 
+from biounet.cli.app import make_app
 from biounet.images.formats import read_image
 from biounet.model_file import load_model, save_model
 
@@ -77,11 +79,8 @@ def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
     assert run["model_sha256"] == load_model(model).sha256
     assert (run["task"], run["classes"]) == ("instances", ["background", "cell"])
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
-    assert run["settings"] == {
-        "save": ["labels", "overlay"], "tile": 20, "memory": 9 * 10**9, "channels": None, "tta": "none",
-        "pixel_size_um": None, "region": None,
-        "postprocessing": load_model(model).postprocessing,
-    }  # fmt: skip
+    assert (run["settings"]["tile"], run["settings"]["memory"]) == (20, 9 * 10**9)
+    assert run["settings"]["postprocessing"] == load_model(model).postprocessing
     assert run["versions"]["biounet"] == version("biounet")
     assert set(run["versions"]) == {"biounet", "numpy", "tifffile", "torch", "python"}
     assert all(seconds > 0 for seconds in run["seconds"].values())
@@ -353,16 +352,35 @@ def test_a_region_and_labels_in_place(biounet, model, image, tmp_path, write_zar
     same = ["predict", model, path, "--out", tmp_path / "o", "--region", tmp_path / "maske.tif"]
     assert biounet(*same).code == 0
     done = biounet(*same, "--in-place", "--label-name", "kerne", "--json")
-    assert done.json["images"][0]["files"] == [str(path / "labels" / "kerne"), "feld_overlay.png"]
+    assert done.json["images"][0]["files"] == ["feld_overlay.png", str(path / "labels" / "kerne")]
     found = read_image(path / "labels" / "kerne").array
     assert np.array_equal(found, labels_of(tmp_path / "o", "feld"))
     assert not found[mask == 0].any()
     again = biounet(*same, "--in-place", "--label-name", "kerne")
-    assert again.code == 3
-    assert "has labels 'kerne'; choose another --label-name, or replace them with --overwrite" in again.complaint
-    assert biounet(*same, "--in-place", "--label-name", "kerne", "--overwrite").code == 0
+    assert (again.code, "feld: done before by the same model with the same settings" in again.err) == (0, True)
+    other = biounet(*same, "--in-place", "--label-name", "kerne", "--tta", "flips")
+    assert other.code == 3
+    assert "has labels 'kerne' that this model did not make with these settings" in other.complaint
+    assert "choose another --label-name, or replace them with --overwrite" in other.complaint
+    assert biounet(*same, "--in-place", "--label-name", "kerne", "--tta", "flips", "--overwrite").code == 0
     wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--wells", "B03")
     assert (wrong.code, wrong.complaint.split(":")[0]) == (2, "--wells 'B03'")
     wrong = biounet("predict", model, image, "--out", tmp_path / "o", "--region", "nothing.tif")
     assert wrong.code == 2
     assert "--region nothing.tif: there is no such file" in wrong.complaint
+
+
+def test_run_json_tells_every_option(biounet, model, image, tmp_path):
+    """Under the name of the option, a pixel size with its unit; but where results go and how it speaks."""
+    asked = {"--tta": "flips", "--save": "labels", "--label-name": "kerne", "--tile": "20"}
+    assert biounet("predict", model, image, "--out", tmp_path, *sum(asked.items(), ()), "--device", "cpu").code == 0
+    told = json.loads((tmp_path / "run.json").read_text())["settings"]
+    options = {parameter.name for parameter in get_command(make_app()).commands["predict"].params}
+    options = options - {"model", "inputs", "out", "json", "quiet", "verbose", "pixel_size"} | {"pixel_size_um"}
+    assert set(told) == options | {"postprocessing"}
+    expected = {
+        "tta": "flips", "save": ["labels"], "label_name": "kerne", "in_place": False, "overwrite": False, "tile": 20,
+        "pixel_size_um": None, "shard": None, "merge": False, "wells": None, "cluster": None, "region": None,
+        "engine": "auto", "precision": "fp32", "device": "cpu", "least_agreement": 0.998, "calibrate": None,
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == expected

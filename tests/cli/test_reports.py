@@ -1,4 +1,4 @@
-"""The pages of ``predict`` and ``evaluate``: what they say, and that a browser shows them without complaint."""
+"""The pages of all commands: what they say, and that a browser shows them without complaint."""
 
 import html
 import json
@@ -10,9 +10,12 @@ import subprocess
 import numpy as np
 import pytest
 import tifffile
+from tests.cli.conftest import write_data
+from tests.cli.test_check import image_and_squares
 
 from biounet.images.annotation import load_labels
 from biounet.images.writing import write_labels
+from biounet.model_file import save_model
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -28,9 +31,39 @@ def rows_of(page):
     return re.findall(r'<tr><th scope="row"[^>]*>([^<]*)</th>', text_of(page))
 
 
+KINDS = ("predict", "evaluate", "train", "compare", "check", "demo")
+
+
+@pytest.fixture(scope="module")
+def page_of(pages, model, tmp_path_factory):
+    """The page of a command, by its name; made once."""
+    from biounet import cli
+
+    folder = tmp_path_factory.mktemp("mehr Seiten")
+    made = dict(pages) | {"train": model.with_name(f"{model.name}.run") / "report.html"}
+
+    def make(command):
+        out = folder / command
+        if command == "check":
+            pairs = {f"bild {k}": image_and_squares(k) for k in range(4)}
+            image, mask = pairs["bild 1"]
+            turned = write_data(folder / "verdreht", pairs | {"bild 1": (image, np.ascontiguousarray(mask[::-1]))})
+            assert cli.run(["check", str(turned), "--report", str(out / "report.html"), "-q"]) == 3
+        else:
+            assert cli.run(["demo", "--out", str(out), "--budget", "1s", "-q"]) == 0
+        return out / "report.html"
+
+    def page(command):
+        if command not in made:
+            made[command] = make(command)
+        return made[command]
+
+    return page
+
+
 @pytest.fixture(scope="module")
 def pages(data, model, tmp_path_factory):
-    """Both pages of the same prediction; the truth of one image is shifted, so that it has errors."""
+    """Pages of the same prediction; the truth of one image is shifted, so that it has errors."""
     from biounet import cli
 
     out = tmp_path_factory.mktemp("Seiten ü")
@@ -41,7 +74,9 @@ def pages(data, model, tmp_path_factory):
         write_labels(out / f"{path.stem}_labels.tif", missed if path.stem != "zelle 9" else np.roll(missed, 6, 1))
     page = out / "evaluation.html"
     assert cli.run(["evaluate", str(out), str(data), "--no-warping", "--report", str(page), "-q"]) == 0
-    return {"predict": out / "report.html", "evaluate": page}
+    methods = ["--model", f"M={model}", "--labels", f"A={out}", "--no-warping", "--no-cost"]
+    assert cli.run(["compare", str(data), *methods, "--out", str(out / "beside"), "-q"]) == 0
+    return {"predict": out / "report.html", "evaluate": page, "compare": out / "beside" / "report.html"}
 
 
 def test_a_prediction_says_what_how_and_how_again(pages, model, data):
@@ -56,6 +91,43 @@ def test_a_prediction_says_what_how_and_how_again(pages, model, data):
         assert done["plan"] in text
     assert text.count('<figure class="viewer"') == 3
     assert pages["predict"].stat().st_size < 5_000_000
+
+
+def layers_of(page, which=0):
+    """The names on the buttons of a figure."""
+    figure = re.findall(r'<figure class="viewer".*?</figure>', text_of(page), flags=re.S)[which]
+    return re.findall(r"<button[^>]*data-layer[^>]*>([^<]*)</button>", figure)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_page_says_how_to_repeat_it(page_of, kind):
+    text = text_of(page_of(kind))
+    section = text[text.index('">How to repeat it</h2>') :]
+    assert f"<code>biounet {kind} " in section
+
+
+def test_a_comparison_says_what_was_compared(pages, data, model):
+    text = text_of(pages["compare"])
+    run = json.loads((pages["predict"].parent / "run.json").read_text())
+    assert f"biounet compare '{data}' --model 'M={model}'" in text
+    assert run["model_sha256"] in text
+    assert f"labels of A</th><td>{pages['predict'].parent}</td>" in text
+
+
+def test_a_prediction_shows_probabilities_and_of_several_classes_each_object_s(biounet, random_model, data, tmp_path):
+    save_model(tmp_path / "m.safetensors", random_model(2, "instances", classes=3, in_channels=1))
+    image, on = data / "images" / "zelle 9.tif", ("--device", "cpu")
+    assert biounet("predict", tmp_path / "m.safetensors", image, "--out", tmp_path / "a", *on).code == 0
+    page = tmp_path / "a" / "report.html"
+    assert layers_of(page) == ["image", "probability", "prediction", "classes"]
+    assert re.findall(r"</i>([^<]*)</li>", text_of(page)) == ["1", "2"]  # the names of the classes, with their colours
+    region = tmp_path / "region.tif"
+    tifffile.imwrite(region, np.pad(np.ones((20, 20), np.uint8), ((0, 28), (0, 28))))
+    by_blocks = ("predict", tmp_path / "m.safetensors", image, *on, "--region", region)
+    assert biounet(*by_blocks, "--out", tmp_path / "b").code == 0
+    assert layers_of(tmp_path / "b" / "report.html") == ["image", "prediction", "classes"]
+    assert biounet(*by_blocks, "--out", tmp_path / "c", "--save", "labels,probabilities").code == 0
+    assert layers_of(tmp_path / "c" / "report.html") == ["image", "probability", "prediction", "classes"]
 
 
 def test_failed_and_empty_images_come_first(biounet, model, data, tmp_path):
@@ -146,10 +218,9 @@ parent.postMessage(JSON.stringify({
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("which", ["predict", "evaluate", "train"])
-def test_a_browser_shows_it_at_phone_and_desktop_width(pages, model, tmp_path, which):
-    page = model.with_name(f"{model.name}.run") / "report.html" if which == "train" else pages[which]
-    text = page.read_text("utf-8").replace("</body>", f"<script>{LOOK}</script></body>")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_browser_shows_it_at_phone_and_desktop_width(page_of, tmp_path, kind):
+    text = page_of(kind).read_text("utf-8").replace("</body>", f"<script>{LOOK}</script></body>")
     (tmp_path / "inside.html").write_text(text, encoding="utf-8")
     frames = "".join(
         f'<iframe src="inside.html" style="width:{width}px;height:900px;border:0"></iframe>' for width in (390, 1280)

@@ -188,6 +188,12 @@ def test_numbers_in_a_column_share_their_decimals(values, shown):
     assert re.findall(r"<td[^>]*>([^<]*)</td>", html) == shown
 
 
+def test_long_words_may_take_several_lines_and_numbers_stand_to_the_right():
+    html = page(Table("t", ["a", "b", "c"], [["x", "word " * 9, 1], ["y", "z", None]]))
+    cells = re.findall(r"<t[hd]( scope=\"\w+\")?( class=\"\w+\")?>", html)
+    assert [look for _, look in cells] == ["", ' class="words"', ' class="number"'] * 3
+
+
 def test_empty_tables_and_curves_do_not_break_the_page():
     read(page(Table("t", ["a", "b"], []), Curve("c", [], {}), Curve("d", [], {"s": []}), Numbers([])))
     read(page_html(title="", lead="", sections=[]))

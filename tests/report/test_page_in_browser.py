@@ -49,6 +49,8 @@ document.querySelector("[data-zoom=in]").click();
 done.zoomButton = stage.getBoundingClientRect().width / box.getBoundingClientRect().width;
 done.ratio = frame.width / frame.height;
 done.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const sentences = document.querySelector(".scroll");
+done.sentences = sentences.scrollWidth - sentences.clientWidth;
 done.complete = images.every((image) => image.complete && image.naturalWidth > 0);
 """
 
@@ -84,6 +86,7 @@ def page(tmp_path_factory):
         Numbers([("a score with a rather long name", 0.9, "a note"), ("b", 1, ""), ("c", "3 min 12 s", "")]),
         Figure("Figure", layers, "a note", legend={"correct": (0, 158, 115)}),
         Curve("Curve", [0, 1, 2], {"loss": [1.0, 0.5, 0.2]}, "step", "loss"),
+        Table("Sentences", ["statement"], [["a sentence of many words " * 9], ["0123456789abcdef" * 8]]),
         Table("Table", [f"column {k}" for k in range(14)], [[0.5] * 14] * 3),
         Code("biounet predict model.safetensors a_long_folder_name/with_more --out somewhere_else_entirely"),
     ]
@@ -119,6 +122,7 @@ def test_no_complaints_and_buttons_keys_and_wheel_work(page, tmp_path, width):
     assert done["reset"] == "translate(0px, 0px) scale(1)"
     assert done["zoomButton"] == pytest.approx(1.5, rel=1e-3)
     assert done["ratio"] == pytest.approx(1.5, rel=0.01)
+    assert done["sentences"] <= 0  # sentences can be read without scrolling
     assert done["overflow"] <= 0  # nothing makes the page wider than the screen
 
 

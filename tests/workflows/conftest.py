@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.images.test_plates import group
 
 from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget, process_bytes
 from biounet.inference.tiling import predict_tiled
 from biounet.workflows.large import predict_large
+from biounet.workflows.zarr_results import Targets
 
 SETTINGS = {
     "threshold": 0.5, "smallest_px": 6, "fill_holes_px": 5, "give_back_px": 1,
@@ -58,8 +60,32 @@ def by_blocks():
         engine = make_engine(model, engine="torch", device="cpu")
         budget = options.pop("budget", None) or Budget(4 << 30, process_bytes())
         done = predict_large(
-            model, engine, path, request, budget=budget, listen=lambda text, *_: lines.append(text), **options
+            model,
+            engine,
+            path,
+            Targets.of(model, engine, request),
+            budget=budget,
+            listen=lambda text, *_: lines.append(text),
+            **options,
         )
         return done, [line for line in lines if line]
 
     return run
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def plate(request, tmp_path, write_zarr, image_of):
+    """Wells B03, B04 and C03 with two fields each."""
+    path, version = tmp_path / "in" / "Platte 7.ome.zarr", request.param
+    wells = [{"path": f"{row}/{c}", "rowIndex": r, "columnIndex": i} for r, row, i, c in
+             ((0, "B", 0, "03"), (0, "B", 1, "04"), (1, "C", 0, "03"))]  # fmt: skip
+    for number, well in enumerate(wells):
+        for field in ("0", "1"):
+            pixels = image_of((30, 40), seed=2 * number + int(field))
+            write_zarr(path / well["path"] / field, pixels, version=version, levels=2)
+        group(path / well["path"], version, "well", {"images": [{"path": "0"}, {"path": "1"}]})
+    rows, columns = [{"name": "B"}, {"name": "C"}], [{"name": "03"}, {"name": "04"}]
+    group(path, version, "plate", {"rows": rows, "columns": columns, "wells": wells})
+    for row in "BC":
+        group(path / row, version, None, {})
+    return path

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,42 @@ def test_two_workers_one_killed_half_way(random_model, tmp_path):
         one, two = (tifffile.imread(tmp_path / folder / name) for folder in ("one", "two"))
         np.testing.assert_array_equal(one, two)
         assert one.max() > 2
+
+
+def test_a_region_on_a_cluster_is_that_of_one_process(random_model, tmp_path):
+    """Objects that cross the edge of the region are followed into more tiles by the workers, too."""
+    save_model(tmp_path / "m.safetensors", random_model(3, "instances", depth=1))
+    model = load_model(tmp_path / "m.safetensors")
+    image = np.random.default_rng(1).integers(0, 4000, (90, 100)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    inside = np.zeros(image.shape, np.uint8)
+    inside[20:41, 30:52] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", inside)
+    engine = make_engine(model, engine="torch", device="cpu")
+    request = Request(
+        tmp_path / "one", save=("labels", "probabilities"), tile=12, region=str(tmp_path / "mask.tif"), report=False
+    )
+    said = {}
+
+    def predicted(out, **more):
+        said[out] = []
+        asked = replace(request, out=tmp_path / out)
+        listen = {"listen": lambda text, done, total: said[out].append(text)}
+        (done,) = predict_files(model, engine, [tmp_path / "a.tif"], asked, **listen, **more)
+        return done
+
+    one = predicted("one")
+    with Cluster("local:2", Recipe(tmp_path / "m.safetensors", "torch", "fp32", "cpu")) as cluster:
+        two = predicted("two", cluster=cluster)
+    for out in said:
+        assert any("objects of the region go on into" in line for line in said[out]), said[out]
+    assert (one.objects, one.plan, one.notes) == (two.objects, two.plan, two.notes)
+    assert one.objects > 1
+    for name in ("a_labels.tif", "a_probabilities.tif"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    labels = tifffile.imread(tmp_path / "two" / "a_labels.tif")
+    assert labels[inside == 1].any()
+    assert not labels[inside == 0].any()
 
 
 def test_addresses_that_cannot_be_meant(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from biounet.inference.engines import make_engine
 from biounet.model_file import load_model, save_model
 from biounet.settings import read_settings
 from biounet.training.train import train
-from biounet.workflows.compare import Labelled, Modelled
+from biounet.workflows.compare import Labelled, Modelled, Terms
 from biounet.workflows.compare import compare as measured
 from biounet.workflows.predict import Request, predict_files
 
@@ -37,7 +37,7 @@ def cells(seed):
 
 def compare(*arguments, **options):
     """Without the cost, whose measurement starts a process for each model."""
-    return measured(*arguments, cost=False, **options)
+    return measured(*arguments, Terms(cost=False, **options))
 
 
 @pytest.fixture(autouse=True, scope="module")

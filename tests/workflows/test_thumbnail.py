@@ -21,9 +21,14 @@ def test_every_nth_pixel_is_seen_and_no_large_window_is_read(tmp_path, shape, nd
         sides.append(max(stop[-2] - start[-2], stop[-1] - start[-1]))
         return labels[tuple(slice(a, e) for a, e in zip(start, stop, strict=True))]
 
+    def chances(start, stop):
+        return (1 / (1 + ids(start, stop))).astype(np.float32)
+
     with open_regions(tmp_path / "x.ome.tif") as regions:
-        picture, seen = thumbnail(regions, 0, (1,), ids, ndim=ndim)
+        picture, seen, probable = thumbnail(regions, 0, (1,), [ids, chances], ndim=ndim)
     plane = (shape[0] // 2,) if ndim == 3 else ()
     np.testing.assert_array_equal(picture[0], image[(1, *plane)][::step, ::step])
     np.testing.assert_array_equal(seen, labels[plane][::step, ::step])
+    assert probable.dtype == np.float32
+    np.testing.assert_array_equal(probable, (1 / (1 + seen)).astype(np.float32))
     assert max(sides) <= 1024

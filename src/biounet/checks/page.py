@@ -23,16 +23,20 @@ _LARGEST_VIEW = 512
 _MARK = (255, 60, 170)
 
 
-def write_check_page(path: str | Path, found: DataCheck) -> None:
-    """Write the page, whole or not at all and below 5 MB."""
+def write_check_page(path: str | Path, found: DataCheck, command: str = "") -> None:
+    """Write the page, whole or not at all and below 5 MB. ``command``: what was typed."""
     counts = Counter(finding.severity for finding in found.findings)
     lead = ", ".join(f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in SEVERITIES)
     write_page(
         path,
         title=f"Check of {found.dataset.root.name}",
         lead=f"{lead} in {len(found.examples)} images.",
-        sections=[*_sections(found), _described(found)],
+        sections=[*_sections(found), _described(found), *_repeated(command)],
     )
+
+
+def _repeated(command: str) -> list[Section]:
+    return [Section("How to repeat it", [Code(command, "Command")])] if command else []
 
 
 def _sections(found: DataCheck) -> Iterator[Section]:
@@ -51,7 +55,7 @@ def _blocks(found: DataCheck, listed: Sequence[Finding]) -> list[Block]:
         Text(f"Why it matters: {listed[0].why}."),
     ]
     remedies = list(dict.fromkeys(finding.remedy for finding in listed))
-    blocks.append(Code("\n".join(remedies[:_MOST_PICTURES]), "What to do"))
+    blocks.append(Code("\n".join(remedies[:_MOST_PICTURES]), "What to do", wraps=True))
     examples = {example.name: example for example in found.seen.shown}
     for finding in listed[:_MOST_PICTURES]:
         for spot in finding.spots:

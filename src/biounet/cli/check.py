@@ -19,6 +19,7 @@ _MOST_TOLD = 3  # findings of one kind in the table
 
 
 def check(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file.")],
     images: options.Images = None,
     masks: options.Masks = None,
@@ -37,11 +38,19 @@ def check(
     if path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
-        _check_data(path, images, masks, task, ndim, console, report=report)
+        from biounet.checks.data import check_data
+
+        found = check_data(path, images=images, masks=masks, task=task, ndim=ndim)
+        if report is not None:
+            from biounet.checks.page import write_check_page
+
+            write_check_page(report, found, options.typed(context))
+        _tell_data(path, found, report, console)
 
 
 def _check_model(path: Path, device: str, console: Console) -> None:
     from biounet.checks.model import TOLERANCE, check_model
+    from biounet.report.methods import methods_text
     from biounet.training.estimate import judged_images
 
     found = check_model(path, device=device)
@@ -60,6 +69,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             f"golden sample, computed by {found.engine}: differs by {found.difference:.2g} of the largest logit "
             f"({'within' if found.passed else 'MORE than'} the allowed {TOLERANCE:g})"
         )
+    methods = methods_text(model)
+    console.result(f"\nFor the methods section, ready to paste:\n\n{methods}")
     console.finish(
         {
             "model": str(path),
@@ -73,6 +84,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
             "exported": None if model.exported is None else model.exported.suffix,
             "passed": found.passed,
             "training": dict(model.training),
+            "methods": methods,
         }
     )
     if model.golden is None:
@@ -83,19 +95,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
         )
 
 
-def _check_data(
-    path: Path,
-    images: Path | None,
-    masks: Path | None,
-    task: str | None,
-    ndim: int | None,
-    console: Console,
-    *,
-    report: Path | None,
-) -> None:
-    from biounet.checks.data import check_data
-
-    found = check_data(path, images=images, masks=masks, task=task, ndim=ndim)
+def _tell_data(path: Path, found: DataCheck, report: Path | None, console: Console) -> None:
     for line in found.reasons:
         console.result(line)
     rows = [
@@ -114,9 +114,6 @@ def _check_data(
         console.table(f"{len(rows)} annotated images", header, rows)
     _tell_findings(found, console)
     if report is not None:
-        from biounet.checks.page import write_check_page
-
-        write_check_page(report, found)
         console.note(f"findings with pictures: {report}")
     meaning = found.meaning
     console.finish(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data folder with images and annotations.")],
     labels: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Label images made by any program.")
@@ -46,7 +47,7 @@ def compare(
 ) -> None:
     """Score methods on the same held-back images, and say which is better and how surely."""
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    from biounet.workflows.compare import check_methods
+    from biounet.workflows.compare import Terms, check_methods
     from biounet.workflows.compare import compare as run
 
     check_task(task)
@@ -65,18 +66,8 @@ def compare(
             "device": device,
         }
         given = [*_trained(console, data, methods, out, given, how), *given]
-    found = run(
-        data,
-        given,
-        out,
-        only=only,
-        task=task,  # type: ignore[arg-type]
-        warping=warping,
-        seed=seed,
-        device=device,
-        cost=cost,
-        tell=console.note,
-    )
+    terms = Terms(only, task, warping, seed, device, cost, options.typed(context))  # type: ignore[arg-type]
+    found = run(data, given, out, terms, tell=console.note)
     show_comparison(console, found.result)
     for sentence in found.verdicts:
         console.result(sentence)

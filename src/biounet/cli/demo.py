@@ -12,6 +12,7 @@ from biounet.cli.console import Console
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("biounet-demo"),
     budget: Annotated[str, typer.Option(help="Time for the training.")] = "3min",
     seed: Annotated[int, typer.Option(min=0, help="Of sample and training.")] = 0,
@@ -28,7 +29,8 @@ def demo(
     seconds = parse_duration(budget)
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)
-        found = run_demo(out, seed=seed, budget=seconds, tell=console.note, listen=listener)
+        command = options.typed(context)
+        found = run_demo(out, seed=seed, budget=seconds, tell=console.note, listen=listener, command=command)
     scores, otsu = found.scores, found.otsu
     console.result(f"mean object IoU (seg) on the unseen image: {scores['seg']:.3f}")
     console.result(f"the same by Otsu's threshold with a watershed: {otsu['seg']:.3f}")

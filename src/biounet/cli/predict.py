@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,8 @@ from biounet.cli.console import Bar, Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
-    from biounet.model_file import Model
-    from biounet.workflows.cluster import Cluster
-    from biounet.workflows.request import Done, Listener, Request
+    from biounet.workflows.request import Done, Listener
+    from biounet.workflows.run_request import Outcome
 
 
 def predict(
@@ -53,40 +51,16 @@ def predict(
     """Write NAME_labels.tif for every image, an overlay to look at, run.json and report.html."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    from biounet.inference.exported import open_model
-    from biounet.inference.predict import parse_bytes
-    from biounet.workflows.predict import find_inputs, predict_files, refuse_failed
-    from biounet.workflows.request import Request, parse_pixel_size, parse_shard
+    from biounet.workflows.options import Options, request_of
+    from biounet.workflows.predict import refuse_failed
+    from biounet.workflows.run_request import run_request
 
-    request = Request(
-        out,
-        save=tuple(part.strip() for part in save.split(",") if part.strip()),
-        tile=tile,
-        memory=None if memory is None else parse_bytes(memory, "--memory"),
-        channels=None if channels is None else tuple(channels.split(",")),
-        tta=tta,
-        pixel_size_um=None if pixel_size is None else parse_pixel_size(pixel_size),
-        shard=None if shard is None else parse_shard(shard),
-        merge=merge,
-        report=report,
-        command=options.typed(context),
-        region=region,
-        in_place=in_place,
-        label_name=label_name,
-        overwrite=overwrite,
-    )
-    paths = find_inputs(inputs, wells=wells)
-    loaded = open_model(model)
-    choice = _engine(loaded, request, engine, device, precision, calibrate, least_agreement)
-    for note in _said(choice):
-        console.note(note)
-    start_up = time.perf_counter() - start
-    with _cluster(cluster, model, choice, device) as workers, console.progress("predicting", None) as bar:
-        listen = _listener(console, bar)
-        results = predict_files(loaded, choice, paths, request, start_up_s=start_up, listen=listen, cluster=workers)
-    seconds = {"start_up": start_up, "compute": time.perf_counter() - start - start_up}
-    _finish(console, out, loaded, choice, results, seconds)
-    refuse_failed(results)
+    asked = {name: value for name, value in context.params.items() if name in Options.__annotations__}
+    request = request_of(out, asked, command=options.typed(context))
+    with console.progress("predicting", None) as bar:
+        done = run_request(model, inputs, request, listen=_listener(console, bar), begin=start)
+    _finish(console, out, done)
+    refuse_failed(done.results)
 
 
 def _listener(console: Console, bar: Bar) -> Listener:
@@ -99,56 +73,16 @@ def _listener(console: Console, bar: Bar) -> Listener:
     return listen
 
 
-def _engine(
-    model: Model,
-    request: Request,
-    engine: str,
-    device: str,
-    precision: str,
-    calibrate: str | None,
-    least_agreement: float,
-) -> Choice:
-    from biounet.inference.engines import choose_engine
-    from biounet.workflows.calibrate import crops_of
-
-    return choose_engine(
-        model,
-        engine=engine,
-        device=device,
-        precision=precision,
-        calibration=None if calibrate is None else crops_of(model, calibrate, channels=request.channels),
-        least_agreement=least_agreement,
-    )
-
-
-def _cluster(address: str | None, model: Path, choice: Choice, device: str) -> AbstractContextManager[Cluster | None]:
-    if address is None:
-        return nullcontext()
-    from biounet.workflows.cluster import Cluster, Recipe
-
-    engine = choice.engine
-    return Cluster(address, Recipe(model.resolve(), engine.name, engine.precision, device))
-
-
-def _finish(
-    console: Console, out: Path, model: Model, choice: Choice, results: Sequence[Done], seconds: dict[str, float]
-) -> None:
-    _show(console, out, results)
-    facts = {"out": str(out), "model_sha256": model.sha256, **_facts(choice)}
-    console.finish({**facts, "seconds": seconds, "images": [_plain(done) for done in results]})
+def _finish(console: Console, out: Path, done: Outcome) -> None:
+    _show(console, out, done.results)
+    facts = {"out": str(out), "model_sha256": done.model.sha256, **_facts(done.choice)}
+    seconds = {"start_up": done.start_up_s, "compute": done.compute_s}
+    console.finish({**facts, "seconds": seconds, "images": [_plain(one) for one in done.results]})
 
 
 def _facts(choice: Choice) -> dict[str, Any]:
     agreement = None if choice.agreement is None else choice.agreement.to_dict()
     return {"engine": choice.engine.name, "precision": choice.engine.precision, "agreement": agreement}
-
-
-def _said(choice: Choice) -> list[str]:
-    engine = choice.engine
-    lines = [*choice.notes]
-    if choice.agreement is not None:
-        lines.append(f"engine {engine.name}, {engine.precision}; against fp32 torch: {choice.agreement}")
-    return lines
 
 
 def _show(console: Console, out: Path, results: Sequence[Done]) -> None:

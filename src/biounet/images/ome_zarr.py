@@ -1,4 +1,5 @@
-"""OME-Zarr 0.4 and 0.5: images with their pyramids. With `ome_zarr_labels` all that knows of zarr.
+"""OME-Zarr 0.4 and 0.5: images with their pyramids. All that knows of zarr is here, in `ome_zarr_labels`,
+`ome_zarr_list` and `label_origin`.
 
 A ``.zarr`` folder counts as one file. An image inside one (a field of a plate, a series) is named by
 the path to its group, as ``plate.zarr/B/03/0``.

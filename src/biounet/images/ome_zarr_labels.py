@@ -6,9 +6,7 @@ Source: https://ngff.openmicroscopy.org, versions 0.4 and 0.5.
 from __future__ import annotations
 
 import importlib
-import json
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,9 +18,16 @@ import numpy as np
 
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import read_header, reading
+from biounet.images.label_origin import Origin, origin_attributes
 from biounet.images.ome_zarr import Multiscale, load_zarr, open_level, read_multiscale
+from biounet.images.ome_zarr_list import add_attributes, consolidate_again, enter_labels, is_there
 from biounet.images.regions import level_factor
-from biounet.images.writing import LARGEST_UINT16, colour_table, spatial_sizes, whole_file, whole_folder
+from biounet.images.writing import (
+    LARGEST_UINT16,
+    colour_table,
+    spatial_sizes,
+    whole_folder,
+)
 from biounet.images.writing_large import Read, checked_ids
 
 _SMALL = 1024  # pixels a side at which a pyramid ends
@@ -92,38 +97,34 @@ def add_zarr_labels(
     largest_id: int,
     tile: int = 1024,
     overwrite: bool = False,
+    origin: Origin | None = None,
 ) -> Path:
     """Write ids into the ``labels`` group of an OME-Zarr image, in its own version, and enter them in its list.
 
     ``read(start, stop)`` counts in the image's axes without channels, at full resolution; levels, scales,
     units and translations are the image's. Otherwise as `write_zarr_labels`. Other labels are not touched.
-    Returns the new group. Raises `DataError` where labels of this name are there and ``overwrite`` is False.
+    ``origin``: what made them, which `label_origin.recorded_result` tells. Returns the new group. Raises `DataError`
+    where labels of this name are there and ``overwrite`` is False.
     """
     read_header(image, fits=False)  # refuses what declares more than it can hold
     with reading(Path(image)):
         source = read_multiscale(Path(image))
         labels = source.group / "labels"
         grid = _without_channels(source)
-        listed, found = _read_list(labels, source.version)
+        there = is_there(source, name)
     if not re.fullmatch(r"\w[\w .-]*", name):
         raise UsageError(f"labels {name!r}: letters, digits, space, '_', '.' and '-' make a name in a zarr group")
-    if not overwrite and (name in listed or (labels / name).exists()):
+    if there and not overwrite:
         raise DataError(f"{labels / name}: labels of this name are there; choose another name or overwrite them")
     with whole_folder(labels / name) as temporary:
         ids = checked_ids(labels / name, read, largest_id)
         _write(temporary, ids, grid, largest_id, tile)
-    if name not in listed:
-        _write_list(labels, source.version, [*listed, name], found)
-    _consolidate_again(source)
+        if origin is not None:
+            record = origin_attributes(source.group / source.paths[0], temporary / "0", origin)
+            add_attributes(temporary, source.version, record)
+    enter_labels(source, name)
+    consolidate_again(source)
     return labels / name
-
-
-def has_zarr_labels(image: str | Path, name: str) -> bool:
-    """Whether an OME-Zarr image has labels of this name, in its list or as a folder."""
-    with reading(Path(image)):
-        source = read_multiscale(Path(image))
-        labels = source.group / "labels"
-        return name in _read_list(labels, source.version)[0] or (labels / name).exists()
 
 
 def _write(folder: Path, read: Read, grid: _Grid, largest_id: int, tile: int) -> None:
@@ -212,43 +213,3 @@ def _options(zarr: Any, grid: _Grid) -> dict[str, Any]:
     packing = zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
     names = {"dimension_names": tuple(grid.axes.lower())}
     return {"compressors": packing, "chunk_key_encoding": {"name": "default", "separator": "/"}} | names
-
-
-def _read_list(labels: Path, version: str) -> tuple[list[str], dict[str, Any]]:
-    """The names in a ``labels`` group, and all that its file of attributes says; nothing where there is none."""
-    file = labels / (".zattrs" if version == "0.4" else "zarr.json")
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    holder = found if version == "0.4" else found.get("attributes", {}).get("ome", {})
-    return [str(name) for name in holder.get("labels", ())], found
-
-
-def _write_list(labels: Path, version: str, names: list[str], found: dict[str, Any]) -> None:
-    """The names into the group's attributes, all else there kept."""
-    if version == "0.4":
-        if not (labels / ".zgroup").is_file():
-            _write_json(labels / ".zgroup", {"zarr_format": 2})
-        _write_json(labels / ".zattrs", found | {"labels": names})
-        return
-    attributes = found.get("attributes", {})
-    ome = {"version": version} | attributes.get("ome", {}) | {"labels": names}
-    group = {"zarr_format": 3, "node_type": "group"} | found
-    _write_json(labels / "zarr.json", group | {"attributes": attributes | {"ome": ome}})
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-
-
-def _consolidate_again(source: Multiscale) -> None:
-    """Groups above that list all metadata below them in one place list the new ones too."""
-    for group in (source.group, *source.group.parents):
-        consolidated = (group / ".zmetadata").is_file()
-        if source.version == "0.5" and (group / "zarr.json").is_file():
-            consolidated = "consolidated_metadata" in json.loads((group / "zarr.json").read_text(encoding="utf-8"))
-        if consolidated:
-            with warnings.catch_warnings():  # that version 3 does not know it yet
-                warnings.simplefilter("ignore")
-                load_zarr(group).consolidate_metadata(group, zarr_format=source.zarr_format)
-        if group.name.lower().endswith(".zarr"):
-            break

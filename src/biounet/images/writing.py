@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,17 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     finally:
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_leftovers(path: str | Path) -> None:
+    """Remove what a killed `whole_folder` of this path left beside it; a folder that it had moved away comes back."""
+    path = Path(path)
+    for other in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        left = re.fullmatch(rf"\.[0-9a-f]{{12}}\.(part|old)\.{re.escape(path.name)}", other.name)
+        if left and left[1] == "old" and not path.exists():
+            os.replace(other, path)
+        elif left:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def write_labels(

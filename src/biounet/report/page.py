@@ -26,6 +26,7 @@ Picture = npt.NDArray[np.uint8]
 
 LIMIT_BYTES = 5_000_000
 MOST_ROWS = 500
+_LONG_CELL = 40  # letters from which on a cell may take several lines
 
 
 @dataclass(frozen=True)
@@ -182,16 +183,21 @@ def _table(table: Table) -> dict[str, Any]:
     hidden = max(0, len(table.rows) - MOST_ROWS)
     more = f"The first {MOST_ROWS} of {len(table.rows)} rows. " if hidden else ""
     columns = list(zip(*table.rows[:MOST_ROWS], strict=True)) or [()] * width
-    numeric = [
-        all(isinstance(v, int | float | np.number | None) for v in column) and bool(column) for column in columns
-    ]
+    looks = [_look(column) for column in columns]
     rows = list(zip(*map(_shown, columns), strict=True))
     return {
         "title": table.title,
-        "header": list(zip(table.header, numeric, strict=True)),
-        "rows": [list(zip(row, numeric, strict=True)) for row in rows],
+        "header": list(zip(table.header, looks, strict=True)),
+        "rows": [list(zip(row, looks, strict=True)) for row in rows],
         "note": more + table.note,
     }
+
+
+def _look(column: Sequence[object]) -> str:
+    """The CSS class of a column: numbers stand to the right, words may take several lines."""
+    if column and all(isinstance(value, int | float | np.number | None) for value in column):
+        return "number"
+    return "words" if any(len(str(value)) > _LONG_CELL for value in column) else ""
 
 
 def _shown(values: Sequence[object]) -> list[str]:

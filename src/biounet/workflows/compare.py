@@ -26,7 +26,7 @@ from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning, encode
 from biounet.model_file import Model, load_model
 from biounet.report.methods import methods_text
-from biounet.workflows.compare_page import write_comparison_page
+from biounet.workflows.compare_page import Origin, write_comparison_page
 from biounet.workflows.cost import prediction_cost
 from biounet.workflows.inputs import select_channels
 
@@ -64,25 +64,36 @@ class Comparison:
     report: Path
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On which images and how methods are compared.
+
+    ``only``: the images; by default those that every model held back, of the data there are, else all. ``seed``: of
+    the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
+    `prediction_cost`). ``command``: what was typed, for the page.
+    """
+
+    only: str | None = None
+    task: Task | None = None
+    warping: bool = True
+    seed: int = 0
+    device: str = "auto"
+    cost: bool = True
+    command: str = ""
+
+
 def compare(
     data: str | Path,
     methods: Sequence[Method],
     out: str | Path,
+    terms: Terms,
     *,
-    only: str | None = None,
-    task: Task | None = None,
-    warping: bool = True,
-    seed: int = 0,
-    device: str = "auto",
-    cost: bool = True,
     tell: Tell = lambda line: None,
 ) -> Comparison:
     """Score methods on the same images of ``data`` and write tables and a page into the folder ``out``.
 
-    ``data``: as for `evaluate_files`; models need the images too, so a data folder. ``only``: the
-    images; by default those that every model held back, of the data there are, else all. ``seed``: of
-    the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
-    `prediction_cost`). ``tell(line)`` is told what goes on.
+    ``data``: as for `evaluate_files`; models need the images too, so a data folder. ``tell(line)`` is told what goes
+    on.
 
     Writes ``images.csv``, ``objects.csv``, ``report.html``, and of each model what it predicted.
     Raises `UsageError` for methods that cannot be compared, `DataError` for missing or unfitting files.
@@ -90,28 +101,34 @@ def compare(
     check_methods(methods)
     out = Path(out)
     truths, declared, asked, reasons = read_truth(Path(data))
-    truths, meaning = understand_truths(truths, declared, task or asked)
+    truths, meaning = understand_truths(truths, declared, terms.task or asked)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
-    chosen, why = choose_images(truths, list(models.values()), only)
+    chosen, why = choose_images(truths, list(models.values()), terms.only)
     said = [*reasons, meaning.reason, *why]
     for line in said:
         tell(line)
     pairs: dict[str, list[list[Pair]]] = {}
     for method in methods:
         tell(f"scoring {method.name}")
-        pairs[method.name] = _pairs(method, chosen, meaning, models, out, device)
-    scored = {name: [score_pairs(run, meaning, warping=warping) for run in runs] for name, runs in pairs.items()}
+        pairs[method.name] = _pairs(method, chosen, meaning, models, out, terms.device)
+    scored = {name: [score_pairs(run, meaning, warping=terms.warping) for run in runs] for name, runs in pairs.items()}
     headlines = HEADLINES[meaning.task]
-    comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=seed)}
-    comparison["cost"] = _costs(methods, chosen, models, device) if cost else {}
+    comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=terms.seed)}
+    comparison["cost"] = _costs(methods, chosen, models, terms.device) if terms.cost else {}
     words = verdicts(comparison, headlines)
     _write_tables(out, pairs, scored, meaning.task)
     report = out / "report.html"
     firsts = {name: runs[0] for name, runs in pairs.items()}
-    first = {m.name: models[m.runs[0][0]] for m in methods if isinstance(m, Modelled)}
-    paragraphs = {name: methods_text(model) for name, model in first.items()}
-    write_comparison_page(report, comparison, words, said, chosen, firsts, paragraphs=paragraphs)
+    write_comparison_page(report, comparison, words, said, chosen, firsts, _origin(methods, models, terms.command))
     return Comparison({**comparison, "verdicts": words, "statements": said}, tuple(words), tuple(said), report)
+
+
+def _origin(methods: Sequence[Method], models: Mapping[Path, Model], command: str) -> Origin:
+    modelled = [method for method in methods if isinstance(method, Modelled)]
+    first = {method.name: models[method.runs[0][0]] for method in modelled}
+    hashes = {method.name: [models[path].sha256 for run in method.runs for path in run] for method in modelled}
+    folders = {method.name: str(method.folder) for method in methods if isinstance(method, Labelled)}
+    return Origin(command, hashes, folders, {name: methods_text(model) for name, model in first.items()})
 
 
 def check_methods(methods: Sequence[Method]) -> None:

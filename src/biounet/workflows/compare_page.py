@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,24 @@ import numpy as np
 from biounet.evaluation.comparison import HEADLINES, at
 from biounet.evaluation.files import Pair, Truth
 from biounet.evaluation.summary import flatten
+from biounet.inference.packages import installed_version
 from biounet.inference.predict import show_bytes
 from biounet.report.page import Block, Code, Figure, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, task_layer, to_rgb, wrong_class_layer
 
 MOST_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where methods come from. ``command``: what was typed; ``hashes``: SHA-256 of the models of a method;
+    ``folders``: of label images; ``paragraphs``: how the model of a method was trained, for a publication.
+    """
+
+    command: str
+    hashes: Mapping[str, Sequence[str]]
+    folders: Mapping[str, str]
+    paragraphs: Mapping[str, str]
 
 
 def write_comparison_page(
@@ -25,14 +39,12 @@ def write_comparison_page(
     statements: Sequence[str],
     truths: Sequence[Truth],
     pairs: Mapping[str, Sequence[Pair]],
-    *,
-    paragraphs: Mapping[str, str],
+    origin: Origin,
 ) -> None:
     """Write the page, whole or not at all.
 
     ``comparison``: as `evaluation.comparison.compare_scores` gives it, with ``task``. ``pairs``: the
     labels of each method (its first run) beside the truth, in the order of ``truths``.
-    ``paragraphs``: how the model of a method was trained, for a publication.
     """
     names = list(comparison["methods"])
     lead = f"{', '.join(names[:-1])} and {names[-1]} on the same {len(truths)} image{'s' * (len(truths) != 1)}."
@@ -44,11 +56,20 @@ def write_comparison_page(
         Section("Images, those on which methods differ most first", [_per_image(comparison, order, spread)]),
         Section("Pictures", _figures(comparison["task"], order, truths, pairs)),
         Section("What was inferred and decided", [Table("", ["statement"], [[line] for line in statements])]),
+        Section("How to repeat it", _repeated(origin)),
     ]
-    if paragraphs:
-        pasted = [Code(text, f"{name}, ready to paste", wraps=True) for name, text in paragraphs.items()]
+    if origin.paragraphs:
+        pasted = [Code(text, f"{name}, ready to paste", wraps=True) for name, text in origin.paragraphs.items()]
         sections.append(Section("For the methods section", pasted))
     write_page(path, title="biounet comparison", lead=lead, sections=sections)
+
+
+def _repeated(origin: Origin) -> list[Block]:
+    rows = [[f"model SHA-256 of {name}", digest] for name, digests in origin.hashes.items() for digest in digests]
+    rows += [[f"labels of {name}", folder] for name, folder in origin.folders.items()]
+    rows += [[f"version of {name}", installed_version(name)] for name in ("biounet", "numpy", "torch")]
+    table = Table("Methods and versions", ["what", "value"], rows)
+    return [Code(origin.command, "Command"), table] if origin.command else [table]
 
 
 def _note(comparison: Mapping[str, Any]) -> Text:
@@ -130,8 +151,9 @@ def _differences(comparison: Mapping[str, Any]) -> Table:
         for path, mean in flatten(difference["mean"]):
             ends, probability = at(difference["interval"], path), at(difference["probability_better"], path)
             shown = "–" if ends is None else f"{ends[0]:+.4f} to {ends[1]:+.4f}"
+            by = "–" if mean is None else f"{mean:+.4f}"
             better = at(difference["better"], path) or "not shown"
-            rows.append([f"{a} - {b}", " ".join(path), mean, shown, probability, better])
+            rows.append([f"{a} - {b}", " ".join(path), by, shown, probability, better])
     header = ["methods", "score", "difference", "95 % interval", "first is better in", "better"]
     note = "The last column but one: the share of the resamples in which the first method is better."
     return Table("", header, rows, note)

@@ -26,12 +26,13 @@ from biounet.inference.engines import make_engine
 from biounet.labels.otsu import OtsuSettings, otsu_watershed, tune_otsu
 from biounet.model_file import Model
 from biounet.report.methods import methods_text
-from biounet.report.page import Code, Curve, Figure, Numbers, Section, Table, Text, write_page
+from biounet.report.page import Block, Code, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
 from biounet.samples.synthetic import synthetic_cells
 from biounet.settings import read_settings
 from biounet.training.events import TrainEvent
 from biounet.training.loop import StepDone, Validated
+from biounet.training.repeat import repeat_command
 from biounet.training.train import train
 from biounet.workflows.predict import Request, predict_files
 
@@ -58,9 +59,18 @@ class DemoResult:
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, budget: float = 180.0, tell: Callable[[str], None], listen: Any
+    out: str | Path,
+    *,
+    seed: int = 0,
+    budget: float = 180.0,
+    tell: Callable[[str], None],
+    listen: Any,
+    command: str = "",
 ) -> DemoResult:
-    """Run the demo into the folder ``out``. ``tell(line)`` is told each stage, ``listen`` the training."""
+    """Run the demo into the folder ``out``. ``tell(line)`` is told each stage, ``listen`` the training.
+
+    ``command``: what was typed, for the report.
+    """
     start = time.perf_counter()
     folder = Path(out)
     model_path = folder / "model.safetensors"
@@ -96,6 +106,7 @@ def run_demo(
         _picture_section(image, truth, found, rival, model, folder),
         _training_section(events, model, check, images, truths),
         _prediction_section(done, seconds),
+        Section("How to repeat it", _repeated(model, folder, command)),
         Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
         _next_section(folder),
     ]
@@ -221,6 +232,16 @@ def _prediction_section(done: Any, seconds: float) -> Section:
         "Prediction",
         [Text(f"{done.plan}; {done.seconds:.1f} s with reading and writing. The whole demo took {seconds:.0f} s.")],
     )
+
+
+def _repeated(model: Model, folder: Path, command: str) -> list[Block]:
+    """The command, which trains for a time, and the one that trains for as many steps again."""
+    versions = ", ".join(f"{name} {version}" for name, version in model.training["versions"].items())
+    blocks: list[Block] = [
+        Code(repeat_command(model.training), f"The same training, where DATA is {folder / 'data'}"),
+        Text(f"Computed by {versions}. The same machine, versions and thread count give the same file, bit for bit."),
+    ]
+    return [Code(command, "Command"), *blocks] if command else blocks
 
 
 def _next_section(folder: Path) -> Section:

@@ -22,8 +22,6 @@ from biounet.images.formats import stem_name
 from biounet.images.image import Image
 from biounet.images.regions import Regions, open_regions
 from biounet.images.resample import nearest_window
-from biounet.images.writing import write_labels, write_png, write_probabilities
-from biounet.images.writing_large import write_large_labels, write_large_probabilities
 from biounet.inference.engines import Engine
 from biounet.inference.memory import CACHE_BYTES, THREADS, Budget
 from biounet.inference.predict import Prediction, instance_settings, show_bytes, tile_memory
@@ -32,20 +30,19 @@ from biounet.labels.instances import reach
 from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
 from biounet.labels.kinds import weigh, weights
 from biounet.model_file import Model
-from biounet.report.pictures import overlay
 from biounet.workflows.blocks import Job, open_job
 from biounet.workflows.cluster import Cluster
-from biounet.workflows.export import EXPORTED, export, objects_of
+from biounet.workflows.export import EXPORTED, objects_of
+from biounet.workflows.gallery import Seen
 from biounet.workflows.region import Region, open_region
 from biounet.workflows.request import Done, Listener, Request
+from biounet.workflows.results import Results, write_results
 from biounet.workflows.scale import pixel_size
 from biounet.workflows.thumbnail import thumbnail
-from biounet.workflows.zarr_results import write_zarr
+from biounet.workflows.zarr_results import Ids, Targets
 
 Array = npt.NDArray[Any]
 Read = Callable[[Place, Place], Array]
-
-_SMALL = 1 << 26  # pixels up to which a result is written as one piece, as small images are
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +64,21 @@ def predict_large(
     model: Model,
     engine: Engine,
     path: Path,
-    request: Request,
+    targets: Targets,
     *,
     budget: Budget,
     listen: Listener,
     cluster: Cluster | None = None,
-    show: Callable[[Array, Array], None] | None = None,
+    show: Callable[[Seen], None] | None = None,
 ) -> Done:
-    """Predict one file block by block and write its results; with ``request.shard`` only compute its share.
+    """Predict one file block by block and write its results; with a shard only compute its share.
 
-    Tiles are computed here or by the workers of a ``cluster``. ``show(image, labels)`` gets what an overlay shows.
+    Tiles are computed here or by the workers of a ``cluster``. ``show`` gets what a page shows.
 
     What is finished stays in a folder beside the results (`folder_of`) until all is complete, so that the
-    same call goes on after an interruption. Raises `DataError` where ``request.merge`` finds tiles missing.
+    same call goes on after an interruption. Raises `DataError` where a merge finds tiles missing.
     """
-    done = Done(str(path), stem_name(path))
+    request, done = targets.request, Done(str(path), stem_name(path))
     folder = folder_of(request.out, done.name)
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
         items = regions.item_count(model.ndim)
@@ -107,9 +104,9 @@ def predict_large(
         found = [_found(job, budget, listen) for job in jobs]
         shape = regions.spatial_shape(model.ndim)
         done.shape = shape if items == 1 else (items, *shape)
-        _write(model, regions, found, request, done, budget)
+        write_results(_results_of(regions, found, request, budget), targets, done)
         if show is not None:
-            show(*_seen(regions, found[len(found) // 2]))
+            show(_seen(regions, found[len(found) // 2]))
         check = max((job.check_seams() for job in jobs[:1]), key=lambda c: c.largest_difference)
         done.seams = check.to_dict()
         listen(f"{path.name}: {check}", 0, 0)
@@ -247,36 +244,32 @@ def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
     return weigh(sums)
 
 
-def _write(model: Model, regions: Regions, found: list[_Found], request: Request, done: Done, budget: Budget) -> None:
-    """Result files, each whole or not at all."""
+def _results_of(regions: Regions, found: list[_Found], request: Request, budget: Budget) -> Results:
+    """What was found in a file whose pixels stay where they are, a stack of items first where it is one."""
     several = len(found) > 1
-    shape = done.shape
-    size = pixel_size(regions, request.pixel_size_um, model.ndim)
+    job, model = found[0].job, found[0].job.model
+    spatial = regions.spatial_shape(model.ndim)
+    shape = (len(found), *spatial) if several else spatial
     axes = ("T" if several else "") + "ZYX"[-model.ndim :]
-    largest = max(one.count for one in found)
-    read = _stacked([one.labels for one in found]) if several else found[0].labels
-    done.empty = not largest
-    if model.task == "instances":
-        done.objects = sum(one.count for one in found)
-    _write_ids("labels", read, shape, request, done, largest=largest, size=size, axes=axes)
+    size = pixel_size(regions, request.pixel_size_um, model.ndim)
+
+    def ids(kind: str, readers: list[Read], largest: int) -> Ids:
+        return Ids(kind, _stacked(readers) if several else readers[0], shape, largest, axes, size)
+
+    every = [ids("labels", [one.labels for one in found], max(one.count for one in found))]
     if found[0].classes is not None:
-        readers = [_by_class(one.labels, one.classes) for one in found]
-        read, largest = _stacked(readers) if several else readers[0], len(model.classes) - 1
-        _write_ids("classes", read, shape, request, done, largest=largest, size=size, axes=axes)
-    if found[0].job.region is not None and found[0].job.region.masks:
-        _write_region(found[0].job.region, request, done, several)
-    if "probabilities" in request.save:
-        path = request.out / f"{done.name}_probabilities.tif"
-        _write_probabilities(path, found, shape, None if several else size)
-        done.files.append(path.name)
-    if "overlay" in request.save:
-        path = request.out / f"{done.name}_overlay.png"
-        write_png(path, overlay(*_seen(regions, found[len(found) // 2])))
-        done.files.append(path.name)
-    if set(request.save) & set(EXPORTED):
-        objects = [_objects(regions, one, index if several else None, budget) for index, one in enumerate(found)]
-        written = export(regions.source, objects, request.out, request.save)
-        done.files += [str(one.relative_to(request.out)) for one in written]
+        every.append(ids("classes", [_by_class(one.labels, one.classes) for one in found], len(model.classes) - 1))
+    masks = job.region.masks if job.region is not None else ()
+    return Results(
+        regions.source,
+        every,
+        sum(one.count for one in found) if model.task == "instances" else None,
+        len(model.classes),
+        _stacked_probabilities(found, spatial),
+        lambda: _overlaid(regions, found[len(found) // 2]),
+        lambda: [_objects(regions, one, index if several else None, budget) for index, one in enumerate(found)],
+        (np.stack(masks) if several else masks[0]) if masks else None,
+    )
 
 
 def _stacked(readers: list[Read]) -> Read:
@@ -293,61 +286,20 @@ def _by_class(labels: Read, classes: npt.NDArray[np.int32] | None) -> Read:
     return lambda start, stop: classes[labels(start, stop)]
 
 
-def _write_ids(
-    kind: str,
-    read: Read,
-    shape: tuple[int, ...],
-    request: Request,
-    done: Done,
-    *,
-    largest: int,
-    size: tuple[float, ...] | None,
-    axes: str,
-) -> None:
-    """ "labels" or "classes" as TIFF and OME-Zarr, as far as they are wanted."""
-    if "labels" in request.save and not request.in_place:
-        path = request.out / f"{done.name}_{kind}.tif"
-        if math.prod(shape) <= _SMALL:
-            write_labels(path, read((0,) * len(shape), shape), pixel_size_um=size, axes=axes)
-        else:
-            write_large_labels(path, read, shape, largest_id=largest, pixel_size_um=size, axes=axes)
-        done.files.append(path.name)
-    write_zarr(kind, read, shape, request, done, largest=largest, size=size, axes=axes)
-
-
-def _write_region(region: Region, request: Request, done: Done, several: bool) -> None:
-    """The region that was found in the image, which is itself one that can be named."""
-    path = request.out / f"{done.name}_region.tif"
-    masks = np.stack(region.masks) if several else region.masks[0]
-    write_labels(path, masks.astype(np.uint8), axes=("T" if several else "") + "ZYX"[-len(region.full) :])
-    done.files.append(path.name)
-
-
-def _write_probabilities(
-    path: Path, found: list[_Found], shape: tuple[int, ...], size: tuple[float, ...] | None
-) -> None:
+def _stacked_probabilities(found: list[_Found], full: tuple[int, ...]) -> Read:
     """Classes first, then items of a stack; at another pixel size each pixel has that of the nearest one."""
-    classes = len(found[0].job.model.classes)
-    full = shape[len(shape) - found[0].job.model.ndim :]
     several = len(found) > 1
-
-    def one(job: Job, channel: int, start: Place, stop: Place) -> Array:
-        return _probabilities(job, channel, full, start, stop)
 
     def read(start: Place, stop: Place) -> Array:
         space = slice(1 + several, None)
         items = range(start[1], stop[1]) if several else range(1)
         stack = [
-            [one(found[item].job, channel, start[space], stop[space]) for item in items]
+            [_probabilities(found[item].job, channel, full, start[space], stop[space]) for item in items]
             for channel in range(start[0], stop[0])
         ]
         return np.array(stack) if several else np.array(stack)[:, 0]
 
-    whole = (classes, *shape)
-    if math.prod(whole) <= _SMALL:
-        write_probabilities(path, read((0,) * len(whole), whole), pixel_size_um=size)
-    else:
-        write_large_probabilities(path, read, whole, pixel_size_um=size)
+    return read
 
 
 def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, stop: Place) -> Array:
@@ -360,9 +312,24 @@ def _probabilities(job: Job, channel: int, full: tuple[int, ...], start: Place, 
     return found if job.region is None else found * job.region.inside(job.item, start, stop)
 
 
-def _seen(regions: Regions, one: _Found) -> tuple[Array, Array]:
-    """What an overlay of an item shows."""
-    return thumbnail(regions, one.job.item, one.job.channels, one.labels, ndim=one.job.model.ndim)
+def _overlaid(regions: Regions, one: _Found) -> tuple[Array, Array]:
+    """What an overlay of an item shows: image and labels."""
+    image, labels = thumbnail(regions, one.job.item, one.job.channels, [one.labels], ndim=one.job.model.ndim)
+    return image, labels
+
+
+def _seen(regions: Regions, one: _Found) -> Seen:
+    """What a page shows of an item; of probabilities where they were kept."""
+    job, full = one.job, regions.spatial_shape(one.job.model.ndim)
+    if job.kept != "probabilities":
+        return Seen(*_overlaid(regions, one), None, one.classes)
+
+    def foreground(start: Place, stop: Place) -> Array:
+        several = range(1, len(job.model.classes))
+        return np.asarray(sum(_probabilities(job, channel, full, start, stop) for channel in several))
+
+    image, labels, probable = thumbnail(regions, job.item, job.channels, [one.labels, foreground], ndim=job.model.ndim)
+    return Seen(image, labels, probable, one.classes)
 
 
 def _objects(regions: Regions, one: _Found, index: int | None, budget: Budget) -> Any:

@@ -6,23 +6,20 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import BiounetError, PartialError, UsageError
-from biounet.exchange.objects import Objects
 from biounet.exchange.tables import join_tables
 from biounet.images.formats import read_header, read_image, stem_name
-from biounet.images.image import Header, Image, check_finite, planes
+from biounet.images.image import Header, check_finite, planes
 from biounet.inference.averaging import views
 from biounet.inference.engines import Choice, Engine
 from biounet.inference.memory import Budget, process_bytes
 from biounet.inference.predict import (
-    Prediction,
     plan_for,
     predict_probabilities,
     prediction_of,
@@ -36,14 +33,17 @@ from biounet.inference.windows import Source, check_seams
 from biounet.model_file import Model
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, check_frames, objects_of
+from biounet.workflows.gallery import Gallery, Seen
 from biounet.workflows.inputs import find_inputs, select_channels
 from biounet.workflows.large import begin_large, folder_of, predict_large
-from biounet.workflows.predict_page import Gallery, write_prediction_page
+from biounet.workflows.one_file import File
+from biounet.workflows.predict_page import write_prediction_page
 from biounet.workflows.request import Done, Listener, Request
-from biounet.workflows.results import write_results, write_run
+from biounet.workflows.results import write_results
+from biounet.workflows.run_file import write_run
 from biounet.workflows.scale import needs_scale
 from biounet.workflows.stream import Behind, ahead
-from biounet.workflows.zarr_results import check_targets
+from biounet.workflows.zarr_results import Targets
 
 __all__ = ["Done", "Request", "find_inputs", "predict_files", "refuse_failed"]
 
@@ -51,27 +51,6 @@ Float32 = npt.NDArray[np.float32]
 
 _WORTH_SAYING_S = 10
 _ARRAYS_AT_ONCE = 3  # images in memory: one read ahead, one computed, one written
-
-
-@dataclass
-class _File:
-    """One input on its way: what was read, what is found, what became of it."""
-
-    path: Path
-    done: Done
-    image: Image | None = None
-    items: list[npt.NDArray[Any]] = field(default_factory=list)
-    plan: TilePlan | None = None
-    by_blocks: bool = False
-    found: list[Prediction] = field(default_factory=list)
-    exports: list[Objects] = field(default_factory=list)
-    error: BiounetError | None = None
-
-    def fails(self, error: BiounetError) -> None:
-        """Note the first error of this input."""
-        if self.error is None:
-            self.error = error
-            self.done.error = " ".join(str(error).split())
 
 
 def predict_files(
@@ -143,16 +122,17 @@ class _Stream:
     ) -> None:
         self.model, self.engine, self.request, self.listen = model, engine, request, listen
         self.cluster, self.gallery = cluster, gallery
+        self.targets = Targets.of(model, engine, request)
         whole = request.memory if request.memory is not None else total_memory() // 2
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
         self.computing_s = 0.0
         self.said_time = False
 
-    def run(self, inputs: Sequence[Path]) -> list[_File]:
+    def run(self, inputs: Sequence[Path]) -> list[File]:
         """All inputs, in their order; what went wrong stands in each."""
-        files: list[_File] = []
-        waiting: list[tuple[_File, int]] = []  # images that may share a batch
+        files: list[File] = []
+        waiting: list[tuple[File, int]] = []  # images that may share a batch
         for path in inputs if self.cluster is not None else ():
             self._begin(path)
         with Behind() as writer:
@@ -185,6 +165,9 @@ class _Stream:
         """Give out the tiles of a file; what is wrong with it is said when its turn comes."""
         assert self.cluster is not None
         with suppress(BiounetError):
+            self.targets.check(path)
+            if self.targets.done_before(path, blocks=folder_of(self.request.out, stem_name(path))):
+                return
             begin_large(self.model, self.engine, path, self.request, budget=self.budget, cluster=self.cluster)
 
     def _batch(self, plan: TilePlan) -> int:
@@ -218,14 +201,14 @@ class _Stream:
         side = self.engine.geometry.input_size((256,) * self.model.ndim if self.model.ndim == 2 else (32,) * 3)
         return int(self.engine.cost.memory(side))
 
-    def _by_blocks(self, file: _File) -> None:
+    def _by_blocks(self, file: File) -> None:
         start = time.perf_counter()
         try:
             file.done = predict_large(
                 self.model,
                 self.engine,
                 file.path,
-                self.request,
+                self.targets,
                 budget=self.budget,
                 listen=self.listen,
                 cluster=self.cluster,
@@ -236,11 +219,14 @@ class _Stream:
             self.listen(f"failed: {file.done.error}", 0, 0)
         file.done.seconds += time.perf_counter() - start
 
-    def _read(self, path: Path) -> _File:
-        file = _File(path, Done(str(path), stem_name(path)))
+    def _read(self, path: Path) -> File:
+        file = File(path, Done(str(path), stem_name(path)))
         start = time.perf_counter()
         try:
-            check_targets(path, self.request)
+            self.targets.check(path)
+            if before := self.targets.done_before(path, blocks=folder_of(self.request.out, file.done.name)):
+                file.done = before
+                return file
             if self._takes_blocks(path, read_header(path, fits=False)):
                 file.by_blocks = True
                 return file
@@ -264,7 +250,7 @@ class _Stream:
         file.done.seconds += time.perf_counter() - start
         return file
 
-    def _compute(self, group: Sequence[tuple[_File, int]], writer: Behind) -> None:
+    def _compute(self, group: Sequence[tuple[File, int]], writer: Behind) -> None:
         """Probabilities of images of one size; objects are found and files written behind."""
         if not group:
             return
@@ -292,7 +278,7 @@ class _Stream:
             if index == len(file.items) - 1:
                 self._end(file, writer)
 
-    def _check_seams(self, file: _File, image: Float32, plan: TilePlan, probabilities: Float32) -> None:
+    def _check_seams(self, file: File, image: Float32, plan: TilePlan, probabilities: Float32) -> None:
         """Some windows across borders of tiles computed again as one piece, of the first image of a file."""
         check = check_seams(
             self.engine,
@@ -319,7 +305,7 @@ class _Stream:
 
         return told
 
-    def _segment(self, file: _File, index: int, probabilities: Float32) -> None:
+    def _segment(self, file: File, index: int, probabilities: Float32) -> None:
         start = time.perf_counter()
         assert file.image is not None
         assert file.plan is not None
@@ -327,25 +313,26 @@ class _Stream:
         if set(self.request.save) & set(EXPORTED):
             place = index if len(file.items) > 1 else None
             file.exports.append(objects_of(self.model, file.image, file.items[index], found, place))
+        if index == len(file.items) // 2 and (show := self.gallery.show(file.path, file.done.name)):
+            show(Seen(file.items[index], found.labels, 1 - found.probabilities[0], found.classes))
         if "probabilities" not in self.request.save:
             found = replace(found, probabilities=probabilities[:, :0].copy())
         file.found.append(found)
         file.done.seconds += time.perf_counter() - start
 
-    def _end(self, file: _File, writer: Behind) -> None:
+    def _end(self, file: File, writer: Behind) -> None:
         if file.error is not None:
             self.listen(f"failed: {file.done.error}", 0, 0)
+        elif file.done.done_before:
+            self.listen(f"{file.done.name}: done before by the same model with the same settings", 0, 0)
         else:
             writer.submit(self._write, file)
 
-    def _write(self, file: _File) -> None:
+    def _write(self, file: File) -> None:
         start = time.perf_counter()
         try:
             assert file.image is not None
-            write_results(self.model, file.image, file.items, file.found, file.exports, self.request, file.done)
-            if show := self.gallery.show(file.path, file.done.name):
-                middle = len(file.items) // 2
-                show(file.items[middle], file.found[middle].labels)
+            write_results(file.results(self.model), self.targets, file.done)
         except BiounetError as error:
             file.fails(error)
         file.image, file.items, file.found, file.exports = None, [], [], []

@@ -3,59 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from biounet.model_file import Model
 from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
-from biounet.report.pictures import reduced, step_for, task_layer, to_rgb
 from biounet.settings import dotted
 from biounet.workflows.request import Done
-
-MOST_PICTURES = 12
-_SIDE = 640  # pixels of a picture at most
-
-Array = npt.NDArray[Any]
-
-
-class Gallery:
-    """Small pictures of at most twelve inputs, evenly spaced, taken while their images are in memory."""
-
-    def __init__(self, model: Model, inputs: Sequence[Path]) -> None:
-        self._model = model
-        places = np.linspace(0, len(inputs) - 1, min(MOST_PICTURES, len(inputs))).round().astype(int)
-        self._chosen = {inputs[place] for place in places}
-        self._figures: dict[str, Figure] = {}
-
-    @property
-    def figures(self) -> Mapping[str, Figure]:
-        """Figures by the name of the image, in the order they were taken."""
-        return self._figures
-
-    def show(self, path: Path, name: str) -> Callable[[Array, Array], None] | None:
-        """What takes the picture of this input, from image (C, *spatial) and labels (*spatial); None if not chosen."""
-        if path not in self._chosen:
-            return None
-
-        def take(image: Array, labels: Array) -> None:
-            step = step_for(labels, _SIDE)
-            plane = labels if labels.ndim == 2 else labels[labels.shape[0] // 2]
-            layers = {
-                "image": to_rgb(reduced(image, labels.ndim, step)),
-                "prediction": task_layer(plane[::step, ::step], self._model.task),
-            }
-            self._figures[name] = Figure(name, layers, note=_shown_how(labels, step))
-
-        return take
-
-
-def _shown_how(labels: Array, step: int) -> str:
-    parts = ["the middle plane"] * (labels.ndim == 3) + [f"one of {step} x {step} pixels"] * (step > 1)
-    return f"Shown: {', '.join(parts)}." if parts else ""
 
 
 def write_prediction_page(
@@ -98,12 +52,15 @@ def _inputs(order: Sequence[Done]) -> Table:
 
 
 def _outcome(done: Done) -> str:
-    return f"failed: {done.error}" if done.error else "nothing found" if done.empty else "done"
+    if done.error:
+        return f"failed: {done.error}"
+    return "nothing found" if done.empty else "done before" if done.done_before else "done"
 
 
 def _pictures(order: Sequence[Done], figures: Mapping[str, Figure]) -> list[Block]:
     chosen = [figures[done.name] for done in order if done.name in figures]
-    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}, evenly spaced."), *chosen]
+    spaced = ", evenly spaced" if len(chosen) < len(order) else ""
+    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}{spaced}."), *chosen]
 
 
 def _plans(results: Sequence[Done]) -> list[Block]:
@@ -125,13 +82,14 @@ def _plans(results: Sequence[Done]) -> list[Block]:
 def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
     facts = [
         ["model SHA-256", run["model_sha256"]],
-        ["engine", f"{run['engine']}, {run['precision']}"],
-        *([name, _said(value)] for name, value in dotted(run["settings"]) if value is not None),
+        ["computed by", f"{run['engine']}, {run['precision']}"],
+        *([name, _said(value)] for name, value in dotted(run["settings"]) if value not in (None, False)),
         *([f"version of {name}", str(value)] for name, value in run["versions"].items() if value),
         *(["note", note] for note in run["notes"]),
     ]
     table = Table("Settings and versions", ["what", "value"], facts)
-    return [Code(command, "Command"), table] if command else [table]
+    called = "Called from Python: the settings are the keywords of `biounet.predict`."
+    return [Code(command, "Command") if command else Text(called), table]
 
 
 def _said(value: Any) -> str:

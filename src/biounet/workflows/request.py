@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from biounet.errors import UsageError
+from biounet.inference.engines import LEAST_AGREEMENT
 from biounet.workflows.export import EXPORTED
 
 SAVED = ("labels", "probabilities", "overlay", "ome-zarr", *EXPORTED)
@@ -26,6 +27,9 @@ class Request:
     see `workflows.region.open_region`. ``in_place``: "labels" go into OME-Zarr inputs, as ``label_name``, in place
     of ``NAME_labels.tif``; ``overwrite`` replaces those of that name. ``report``: whether to write
     ``report.html``, which says the ``command`` that was typed.
+
+    ``wells`` of plates, the ``cluster`` and what an engine is chosen by are for `run_request.run_request`; here they
+    are only told in ``run.json``.
     """
 
     out: Path
@@ -38,9 +42,16 @@ class Request:
     shard: tuple[int, int] | None = None
     merge: bool = False
     region: str | None = None
+    wells: str | None = None
     in_place: bool = False
     label_name: str = "biounet"
     overwrite: bool = False
+    cluster: str | None = None
+    engine: str = "auto"
+    precision: str = "fp32"
+    device: str = "auto"
+    calibrate: str | None = None
+    least_agreement: float = LEAST_AGREEMENT
     report: bool = True
     command: str = ""
 
@@ -56,6 +67,8 @@ class Request:
             )
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise UsageError(f"--shard {self.shard[0]}/{self.shard[1]}: write I/N with I from 1 to N, as 2/8")
+        if not 0 <= self.least_agreement <= 1:
+            raise UsageError(f"--least-agreement {self.least_agreement}: a share from 0 to 1, as 0.99")
         if self.shard is not None and self.merge:
             raise UsageError("--shard computes and --merge joins what was computed: give one of them")
         if self.in_place and "labels" not in self.save:
@@ -64,7 +77,10 @@ class Request:
 
 @dataclass
 class Done:
-    """What became of one input. ``seams``: what the check of seams found; ``notes``: what was decided."""
+    """What became of one input. ``seams``: what the check of seams found; ``notes``: what was decided.
+
+    ``done_before``: its labels were in it already, by the same model and settings, and nothing was computed.
+    """
 
     input: str
     name: str
@@ -77,6 +93,7 @@ class Done:
     error: str = ""
     seams: dict[str, object] | None = None
     notes: list[str] = field(default_factory=list)
+    done_before: bool = False
 
 
 _UM = {"": 1.0, "UM": 1.0, "MICRON": 1.0, "NM": 1e-3, "MM": 1e3}

@@ -1,4 +1,4 @@
-"""A large image and its labels small enough for a screen, read window by window."""
+"""A large image and what was found in it, small enough for a screen, read window by window."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _AT_ONCE = 1024  # pixels a side that are read in one piece, about
 
 
 def thumbnail(
-    regions: Regions, item: int, channels: Sequence[int], labels: Callable[[Place, Place], Array], *, ndim: int
-) -> tuple[Array, npt.NDArray[np.int32]]:
-    """Image (C, Y, X) and labels (Y, X): every n-th pixel, at most 1500 a side; of a volume the middle plane.
+    regions: Regions, item: int, channels: Sequence[int], maps: Sequence[Callable[[Place, Place], Array]], *, ndim: int
+) -> list[Array]:
+    """Image (C, Y, X) and maps (Y, X): every n-th pixel, at most 1500 a side; of a volume the middle plane.
 
-    ``labels(start, stop)`` gives the ids of a window of the item. No window is larger than 1024 or n a side.
+    ``maps``: each gives a window of the item, ``(start, stop)``, as labels or probabilities. No window is larger than
+    1024 or n a side.
     """
     shape = regions.spatial_shape(ndim)
     step = -(-max(shape[-2:]) // _LARGEST)
     plane = (shape[0] // 2,) if ndim == 3 else ()
     rows, columns = (-(-side // step) for side in shape[-2:])
     picture = np.zeros((len(channels), rows, columns), regions.dtype)
-    ids = np.zeros((rows, columns), np.int32)
+    planes: list[Array] = [np.zeros(0)] * len(maps)
     side = step * max(1, _AT_ONCE // step)
     thinned: tuple[int | slice, ...] = (*(0 for _ in plane), slice(None, None, step), slice(None, None, step))
     for top, left in product(range(0, shape[-2], side), range(0, shape[-1], side)):
@@ -39,5 +40,9 @@ def thumbnail(
         place = (slice(top // step, (top + side) // step), slice(left // step, (left + side) // step))
         pixels = regions.read(item, start, stop, ndim=ndim)[list(channels)]
         picture[(slice(None), *place)] = pixels[(slice(None), *thinned)]
-        ids[place] = labels(start, stop)[thinned]
-    return picture, ids
+        for number, read in enumerate(maps):
+            window = read(start, stop)[thinned]
+            if not planes[number].size:
+                planes[number] = np.zeros((rows, columns), window.dtype)
+            planes[number][place] = window
+    return [picture, *planes]

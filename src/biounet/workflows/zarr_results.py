@@ -1,8 +1,11 @@
-"""Labels as OME-Zarr: a folder of their own, or into the input image itself."""
+"""Labels as OME-Zarr: a folder of their own, or into the input image itself, where each says what made it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,14 @@ import numpy.typing as npt
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import known_suffix, read_header, stem_name
 from biounet.images.image import Header, separate_axes, spatial_axes
-from biounet.images.ome_zarr_labels import add_zarr_labels, has_zarr_labels, write_zarr_labels
+from biounet.images.label_origin import Origin, digest, recorded_result
+from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
+from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
 from biounet.images.writing_large import Read
+from biounet.inference.engines import Engine
+from biounet.inference.packages import installed_version
+from biounet.model_file import Model
+from biounet.workflows.region import AUTO
 from biounet.workflows.request import Done, Request
 
 Place = Sequence[int]
@@ -22,55 +31,130 @@ Place = Sequence[int]
 _OF_KIND = {"labels": "", "classes": "_classes"}
 
 
-def check_targets(path: Path, request: Request) -> None:
-    """Refuse what cannot be written as OME-Zarr, before anything is computed.
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """Ids of an image. ``kind``: "labels" or "classes"; ``read(start, stop)`` gives windows of ``shape``, int32.
 
-    Raises `UsageError` where ``--in-place`` is asked of another format or a result would replace its input,
-    `DataError` where the image has labels of that name.
+    ``largest``: none is larger. ``axes``: of (T)(Z)YX, T where several items are stacked. ``pixel_size_um``: per
+    spatial axis, or None.
     """
-    if request.in_place:
-        if known_suffix(path) != ".zarr":
+
+    kind: str
+    read: Read
+    shape: tuple[int, ...]
+    largest: int
+    axes: str
+    pixel_size_um: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the results of a request go, and what is recorded in labels that are written into images.
+
+    ``made_by``: what decides labels, in plain values; tiles and memory do not. ``kinds``: of `Ids` that there will be.
+    """
+
+    request: Request
+    made_by: Mapping[str, Any]
+    kinds: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model, engine: Engine, request: Request) -> Targets:
+        """Those of a request to a model."""
+        region = request.region
+        if region is not None and region != AUTO and Path(region).exists():
+            region = f"SHA-256 {digest(region)}"
+        values = {
+            "biounet": installed_version("biounet"),
+            "model_sha256": model.sha256,
+            "engine": engine.name,
+            "precision": engine.precision,
+            "tta": request.tta,
+            "channels": request.channels,
+            "pixel_size_um": request.pixel_size_um,
+            "region": region,
+            "postprocessing": dict(model.postprocessing),
+        }
+        several = model.task == "instances" and len(model.classes) > 2
+        return cls(request, json.loads(json.dumps(values)), ("labels", "classes") if several else ("labels",))
+
+    def check(self, path: Path) -> None:
+        """Refuse what cannot be written as OME-Zarr, before anything is computed; what a kill left is mended.
+
+        Raises `UsageError` where ``--in-place`` is asked of another format or a result would replace its input,
+        `DataError` where the image has labels of that name that something else made.
+        """
+        request = self.request
+        if request.in_place and known_suffix(path) != ".zarr":
             raise UsageError(f"{path}: --in-place writes into OME-Zarr images only; leave it out, or convert the image")
-        if not request.overwrite and has_zarr_labels(path, request.label_name):
-            raise DataError(
-                f"{path}: has labels {request.label_name!r}; choose another --label-name, or replace them with "
-                "--overwrite"
-            )
-    target = request.out / f"{stem_name(path)}.ome.zarr"
-    if "ome-zarr" in request.save and target.resolve() in (path.resolve(), *path.resolve().parents):
-        raise UsageError(f"--save ome-zarr: {target} is an input; choose another --out, or write --in-place")
+        for kind in self.kinds if request.in_place else ():
+            recover_zarr_labels(path, self._name(kind))
+            there = has_zarr_labels(path, self._name(kind)) and not request.overwrite
+            if there and self._recorded(path, kind) is None:
+                raise DataError(
+                    f"{path}: has labels {self._name(kind)!r} that this model did not make with these settings, or "
+                    "that were changed since; choose another --label-name, or replace them with --overwrite"
+                )
+        target = request.out / f"{stem_name(path)}.ome.zarr"
+        if "ome-zarr" in request.save and target.resolve() in (path.resolve(), *path.resolve().parents):
+            raise UsageError(f"--save ome-zarr: {target} is an input; choose another --out, or write --in-place")
 
+    def done_before(self, path: Path, *, blocks: Path) -> Done | None:
+        """What became of an image whose labels in it are those that would be made now; None where there is work to do.
 
-def write_zarr(
-    kind: str,
-    read: Read,
-    shape: tuple[int, ...],
-    request: Request,
-    done: Done,
-    *,
-    largest: int,
-    size: tuple[float, ...] | None,
-    axes: str,
-) -> None:
-    """Write "labels" or "classes" wherever the request wants OME-Zarr, and note it in ``done``.
+        There is work, too, where another file that is wanted is not in the folder of results. What an interruption
+        left in ``blocks`` is removed, and labels that it left unlisted are listed.
+        """
+        if not self.request.in_place:
+            return None
+        recorded = [self._recorded(path, kind) for kind in self.kinds]
+        said = dict(recorded[0] or {})
+        if None in recorded or set(said.pop("save")) != set(self.request.save):
+            return None
+        beside = said.pop("files")
+        if not all((self.request.out / file).exists() for file in beside):
+            return None
+        files = [*beside, *(str(list_zarr_labels(path, self._name(kind))) for kind in self.kinds)]
+        shutil.rmtree(blocks, ignore_errors=True)
+        said["shape"] = tuple(said["shape"])
+        return Done(str(path), stem_name(path), files=files, done_before=True, **said)
 
-    ``read(start, stop)`` gives ids of windows of ``shape``, a stack of items first where ``axes`` begins with T.
-    """
-    if "ome-zarr" in request.save:
-        path = request.out / f"{done.name}{_OF_KIND[kind]}.ome.zarr"
-        write_zarr_labels(path, read, shape, largest_id=largest, pixel_size_um=size, axes=axes)
-        done.files.append(path.name)
-    if request.in_place:
-        source = Path(done.input)
+    def write_in_place(self, source: Path, several: Sequence[Ids], done: Done) -> None:
+        """Write ids into the image with what made them; labels last: where they are, all else is."""
         header = read_header(source, fits=False)
-        group = add_zarr_labels(
-            source,
-            request.label_name + _OF_KIND[kind],
-            _in_axes(read, header, axes),
-            largest_id=largest,
-            overwrite=request.overwrite,
-        )
-        done.files.append(str(group))
+        result = {
+            "objects": done.objects,
+            "empty": done.empty,
+            "shape": list(done.shape),
+            "plan": done.plan,
+            "save": list(self.request.save),
+            "files": list(done.files),
+        }
+        groups = {}
+        for ids in reversed(several):
+            groups[ids.kind] = add_zarr_labels(
+                source,
+                self._name(ids.kind),
+                _in_axes(ids.read, header, ids.axes),
+                largest_id=ids.largest,
+                overwrite=self.request.overwrite or self._recorded(source, ids.kind) is not None,
+                origin=Origin(self.made_by, result),
+            )
+        done.files += [str(groups[kind]) for kind in self.kinds]
+
+    def _name(self, kind: str) -> str:
+        return self.request.label_name + _OF_KIND[kind]
+
+    def _recorded(self, path: Path, kind: str) -> Mapping[str, Any] | None:
+        """A model that has no checksum, as it comes from no file, cannot be told from others."""
+        return recorded_result(path, self._name(kind), self.made_by) if self.made_by["model_sha256"] else None
+
+
+def write_beside(ids: Ids, out: Path, name: str) -> str:
+    """Write a folder of its own into ``out``; its name."""
+    path = out / f"{name}{_OF_KIND[ids.kind]}.ome.zarr"
+    write_zarr_labels(path, ids.read, ids.shape, largest_id=ids.largest, pixel_size_um=ids.pixel_size_um, axes=ids.axes)
+    return path.name
 
 
 def _in_axes(read: Read, header: Header, axes: str) -> Read:

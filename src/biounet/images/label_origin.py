@@ -1,0 +1,69 @@
+"""What made the labels in an OME-Zarr image: a record in the attributes of their group, under ``biounet``.
+
+The record holds digests of the pixels that it speaks of. Labels that were edited since, or whose image is another
+one now, have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biounet.images.formats import reading
+from biounet.images.ome_zarr import read_multiscale
+
+_KEY = "biounet"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """``made_by``: model, settings and versions that decide labels; ``result``: what was said of them. Plain values."""
+
+    made_by: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
+    path = Path(path)
+    if path.is_file():
+        return _of_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{file.relative_to(path).as_posix()} {_of_file(file)}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def origin_attributes(image: Path, labels: Path, origin: Origin) -> dict[str, Any]:
+    """What to add to the attributes of a group. ``image``, ``labels``: arrays of full resolution, as folders."""
+    record = {"made_by": dict(origin.made_by), "result": dict(origin.result)}
+    return {_KEY: record | {"image_sha256": digest(image), "labels_sha256": digest(labels)}}
+
+
+def recorded_result(image: str | Path, name: str, made_by: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The result recorded in labels of this name that ``made_by`` made in an OME-Zarr image; None where it did not.
+
+    None as well where labels or image were changed since: all pixels of both are read for that.
+    """
+    with reading(Path(image)):
+        source = read_multiscale(Path(image))
+        group = source.group / "labels" / name
+        file = group / (".zattrs" if source.version == "0.4" else "zarr.json")
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        record = (found if source.version == "0.4" else found.get("attributes", {})).get(_KEY)
+        if not isinstance(record, dict) or record.get("made_by") != made_by:
+            return None
+        if record["labels_sha256"] != digest(group / "0"):
+            return None
+        if record["image_sha256"] != digest(source.group / source.paths[0]):
+            return None
+        result: Mapping[str, Any] = record["result"]
+        return result
+
+
+def _of_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
