@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.inference.engines import make_engine
+from biounet.inference.memory import peak_bytes, process_bytes
 from biounet.inference.predict import plan_for
 from biounet.inference.tiling import predict_tiled
 from biounet.model_file import load_model
@@ -36,27 +37,16 @@ def _measure(files: list[str], image: npt.NDArray[Any], device: str) -> dict[str
     models = [load_model(file) for file in files]
     engines = [make_engine(model, device=device) for model in models]
     normalised = [model.normalisation.apply(image) for model in models]
-    before = _peak_bytes()
+    before = process_bytes()
     times = []
     for _ in range(2):
         start = time.perf_counter()
         for engine, ready in zip(engines, normalised, strict=True):
             predict_tiled(engine, ready, engine.geometry, plan=plan_for(ready.shape[1:], engine))
         times.append(time.perf_counter() - start)
-    after = _peak_bytes()
     pixels = int(np.prod(image.shape[1:]))
     return {
         "parameters": sum(value.size for model in models for value in model.weights.values()),
         "seconds_per_megapixel": times[-1] / pixels * 1e6,
-        "memory_bytes": None if before is None or after is None else after - before,
+        "memory_bytes": None if sys.platform == "win32" else max(0, peak_bytes() - before),
     }
-
-
-def _peak_bytes() -> int | None:
-    """Most memory that this process held so far."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
