@@ -79,9 +79,7 @@ class TrainingSettings(_Section):
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps
     clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
     batch_size: int = Field(1, ge=1)
-    tile: Pixels | tuple[Pixels, ...] | None = (
-        388  # side of the output, or one an axis, moved to admissible; null: by stem
-    )
+    tile: Pixels | tuple[Pixels, ...] | None = 388  # side of the output, to the nearest admissible; null: by the stem
     balanced: bool = False  # samples lie on each class equally often, instead of anywhere; for small tiles
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
     weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
