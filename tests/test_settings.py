@@ -14,6 +14,8 @@ from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import border_weights, weight_map
 from biounet.samples.elastic import displacement_field, elastic_deformation
 from biounet.settings import NETWORK_TAKES, PRESETS, Settings, check_settings, paper, read_settings, standard
+from biounet.training.choices import choose
+from biounet.training.fingerprint import Fingerprint
 
 
 def defaults(function):
@@ -56,9 +58,11 @@ def test_the_papers_numbers_stand_once():
 
 
 def test_augmentation_settings_are_those_of_the_augmentation():
+    found = Fingerprint(9, (512, 512), 1, (1.0, 1.0))
     for preset in PRESETS.values():
-        assert set(preset().augmentation.model_dump()) == {f.name for f in fields(Augmentation)}
-        Augmentation(**preset().augmentation.model_dump())
+        settings, _ = choose(preset(), found, task="instances")
+        assert set(settings.augmentation.model_dump()) == {f.name for f in fields(Augmentation)}
+        Augmentation(**settings.augmentation.model_dump())
 
 
 def test_presets_differ_and_say_which_they_are():

@@ -30,7 +30,7 @@ class NetworkSettings(_Section):
 
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
     width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
-    depth: int | None = Field(None, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
+    depth: int | None = Field(4, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
     pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; null: by the pixels' shape
     stem: Pixels | tuple[Pixels, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
@@ -128,7 +128,7 @@ def standard() -> Settings:
     """A smaller network and a modern optimiser: trains well on two CPU cores in minutes."""
     return Settings(
         preset="standard",
-        network=NetworkSettings(width=16, dropout=0.1, stem=None, batch_norm=None),
+        network=NetworkSettings(width=16, depth=None, dropout=0.1, stem=None, batch_norm=None),
         augmentation=AugmentationSettings(
             elastic_std_px=None,
             rotation_degrees=None,

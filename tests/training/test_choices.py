@@ -4,10 +4,9 @@ import pytest
 
 from biounet.geometry import unet_geometry
 from biounet.settings import dotted, paper, read_settings
-from biounet.training.choices import choose, reach_warning
+from biounet.training.choices import choose, margin_warning, reach_warning
 from biounet.training.fingerprint import Fingerprint
-from biounet.training.network_choices import poolings
-from biounet.training.rules import with_value
+from biounet.training.network_choices import planned_geometry, poolings
 
 
 def cells(diameter, *, spread=1.3, ndim=2, spacing=None):
@@ -132,14 +131,19 @@ def test_what_is_given_stays_and_is_no_choice():
     assert choices == {}
 
 
-def test_the_papers_preset_leaves_nothing_open_but_the_depth_in_volumes():
-    settings, choices = choose(paper(), cells(300), task="instances")
-    assert [str(choice) for choice in choices] == ["network.depth = 4: as in the paper"]
-    assert settings == with_value(paper(), "network.depth", 4)
-    volumes, _ = choose(paper(), cells(300, ndim=3), task="instances")
-    assert volumes.network.depth == 4  # (572 / 388)^3 is 3.2
+def test_the_papers_preset_leaves_nothing_open():
+    assert choose(paper(), cells(300), task="instances") == (paper(), ())
+
+
+def test_a_given_depth_that_makes_samples_mostly_margin_is_kept_and_said_with_the_remedy():
     small = Fingerprint(9, (44, 44, 44), 1, (1.0,) * 3, thickness_px=(8.0, 8.0))
-    assert choose(paper(), small, task="classes")[0].network.depth == 2
+    settings, _ = choose(paper(), small, task="classes")
+    assert settings.network.depth == 4
+    words = margin_warning(settings, small, planned_geometry(settings, 3))
+    # margin 92 a side: inputs of 44 + 184 = 228 and up to the next admissible, 188 + k * 16 = 236, outputs 52
+    assert words.startswith("warning: with its margin a sample has 93 times the voxels of its output")
+    assert "--set network.depth=null" in words
+    assert margin_warning(settings, cells(300), planned_geometry(settings, 2)) is None
 
 
 def test_nothing_drawn_gives_the_plain_network():

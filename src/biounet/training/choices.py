@@ -7,10 +7,12 @@ What of it was measured, and what not yet, stands in docs/results.md.
 
 from __future__ import annotations
 
+import math
+
 from biounet.geometry import Geometry
 from biounet.settings import NETWORK_TAKES, Settings
 from biounet.training.fingerprint import Fingerprint
-from biounet.training.network_choices import NETWORK_RULES
+from biounet.training.network_choices import MOST_INPUT, NETWORK_RULES, input_size
 from biounet.training.rules import Choice, with_value
 from biounet.training.sample_choices import SAMPLE_RULES
 
@@ -31,6 +33,20 @@ def choose(settings: Settings, found: Fingerprint, *, task: str) -> tuple[Settin
             settings = with_value(settings, choice.key, choice.value)
             chosen.append(choice)
     return settings, tuple(chosen)
+
+
+def margin_warning(settings: Settings, found: Fingerprint, geometry: Geometry) -> str | None:
+    """Words where a given depth makes the samples of a volume mostly margin, with the remedy."""
+    if geometry.ndim == 2:
+        return None
+    size = input_size(settings, found, geometry)
+    ratio = math.prod(size) / math.prod(geometry.output_size(size))
+    if ratio <= MOST_INPUT:
+        return None
+    return (
+        f"warning: with its margin a sample has {ratio:.0f} times the voxels of its output; "
+        "let the plan choose the depth, as --set network.depth=null"
+    )
 
 
 def reach_warning(geometry: Geometry, found: Fingerprint) -> str | None:

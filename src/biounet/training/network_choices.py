@@ -20,7 +20,7 @@ SIDE = {2: 244, 3: 64}  # of a sample's output behind the stem, in pixels, by th
 _OBJECT_PX = {2: 45.0, 3: 20.0}  # diameter that the median object shall have behind the stem: the reach lies above
 _LARGEST_STEM = 4
 _DEEPEST = 4  # as in the paper
-_MOST_INPUT = 12.0  # times the output that an input may be
+MOST_INPUT = 12.0  # times the output that an input may be
 _THICK = 2.0  # times the finest axis from which on a pixel is not pooled yet
 
 
@@ -87,7 +87,7 @@ def _depth(settings: Settings, found: Fingerprint, task: str) -> Choice | None:
     if len(found.largest) == 2:
         return Choice("network.depth", _DEEPEST, "as in the paper")
     ratios = {depth: _input_ratio(settings, found, depth) for depth in range(1, _DEEPEST + 1)}
-    depth = max((d for d, ratio in ratios.items() if ratio <= _MOST_INPUT), default=1)
+    depth = max((d for d, ratio in ratios.items() if ratio <= MOST_INPUT), default=1)
     reason = f"with its margin a sample has {ratios[depth]:.1f} times the voxels of its output"
     if depth < _DEEPEST:
         reason += f", at depth {depth + 1} it would have {ratios[depth + 1]:.0f} times"

@@ -25,7 +25,7 @@ from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
 from biounet.settings import NETWORK_TAKES, NetworkSettings, Settings
-from biounet.training.choices import choose, reach_warning
+from biounet.training.choices import choose, margin_warning, reach_warning
 from biounet.training.data import TrainingData
 from biounet.training.overlap import overlap_warnings
 from biounet.training.precision import pick_precision
@@ -93,12 +93,12 @@ def make_plan(
     sampler = make_sampler(data, settings, geometry, split, normalisation)
     precision = pick_precision(settings.training.precision, device)
     sides = "x".join(map(str, sampler.output_size))
-    warning = reach_warning(geometry, found)
+    warnings = (reach_warning(geometry, found), margin_warning(settings, found, geometry))
     statements = (
         f"fingerprint: {found}",
         *map(str, choices),
         *kept,
-        *(() if warning is None else (warning,)),
+        *(warning for warning in warnings if warning is not None),
         f"network {network.description['name']}, {parameter_count(network):,} parameters, "  # type: ignore[index]
         f"period {geometry.period[-1]}, margin {geometry.margin[-1][0]} and reach {geometry.reach[-1][0]} px a side",
         f"held back: {split.reason}",
