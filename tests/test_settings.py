@@ -280,7 +280,7 @@ def test_a_patch_classifier_learns_from_balanced_windows():
 
 
 def test_every_network_can_be_chosen_and_has_the_settings_that_its_module_takes():
-    assert set(NETWORK_TAKES) == set(NETWORKS)
+    assert set(NETWORK_TAKES) == set(NETWORKS) - {"ensemble"}  # which is made of trained ones
     for name, keys in NETWORK_TAKES.items():
         taken = set(inspect.signature(NETWORKS[name]).parameters)
         assert taken - {"in_channels", "classes", "ndim", "stride"} == set(keys), name

@@ -85,6 +85,7 @@ class TrainingSettings(_Section):
     weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where it is the faster one
     validations: int = Field(12, ge=1)  # how often the held-back images are scored in a run
+    patience: int | None = Field(None, ge=1)  # of them without gain that end it; null: cosine never, constant half
     state_seconds: float = Field(60.0, gt=0)  # how often the state is written
     workers: int = Field(0, ge=0)  # processes that make samples; 0: one thread beside the training
 

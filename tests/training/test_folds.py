@@ -237,3 +237,18 @@ def test_every_gpu_takes_folds_unless_one_is_named(monkeypatch):
     assert fold_devices("auto") == ("cuda:0", "cuda:1", "cuda:2")
     assert fold_devices("cuda:1") == ("cuda:1",)
     assert fold_devices("cuda:0, cuda:2") == ("cuda:0", "cuda:2")
+
+
+def test_folds_go_on_from_a_model_but_not_from_an_ensemble(whole, cells, tiny):
+    with pytest.raises(UsageError, match="--from: the model is an ensemble of 2 networks; give one of its members"):
+        train(cells, settings=tiny(), steps=1, start_from=whole)
+    member = load_model(RunFiles(whole).fold(1).out)
+    model = train(cells, settings=tiny(), steps=1, folds=2, start_from=member)
+    assert model.training["from"] == member.sha256
+
+
+def test_classes_are_cross_validated_too(cells, tiny):
+    masks = [(image, (labels > 0).astype(np.uint8) * 255) for image, labels in cells]
+    model = train(masks, settings=tiny(), steps=2, folds="each")
+    assert (model.task, model.training["folds"], model.postprocessing) == ("classes", 4, {})
+    assert set(model.training["estimate"]["mean"]) == {SCORE, "dice", "pixel_error"}

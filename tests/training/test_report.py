@@ -40,7 +40,7 @@ def test_a_run_writes_its_curves_decisions_settings_and_pictures(run):
 
 def test_an_interrupted_run_says_so_and_how_to_go_on(run, tmp_path):
     model, files = run
-    write_report(tmp_path / "report.html", model, Progress(files.metrics()[:3], 3, 8, 1.5), [])
+    write_report(tmp_path / "report.html", model, Progress(files.metrics()[:3], 3, 8, 1.5, interrupted=True), [])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "interrupted at step 3 of 8; --resume goes on" in page
     assert "Scores of the held-back images" not in page
@@ -48,7 +48,7 @@ def test_an_interrupted_run_says_so_and_how_to_go_on(run, tmp_path):
 
 def test_without_any_step_there_is_a_report_too(run, tmp_path):
     model, _ = run
-    write_report(tmp_path / "report.html", model, Progress([], 0, 8, 0.1), [])
+    write_report(tmp_path / "report.html", model, Progress([], 0, 8, 0.1, interrupted=True), [])
     assert "No step was done." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -85,14 +85,8 @@ def train(
     of = settings.data
     dataset = find_dataset(data, images=images, masks=masks, ndim=of.ndim, colours=of.colours, skip_bad=skip_bad)
     seconds = None if budget is None else parse_duration(budget)
-    how: dict[str, Any] = {
-        "settings": settings,
-        "steps": steps,
-        "budget": seconds,
-        "folds": _parse_folds(folds),
-        "seed": seed,
-    }
-    how |= {"start_from": from_, "device": device}
+    how: dict[str, Any] = {"settings": settings, "folds": _parse_folds(folds), "seed": seed, "device": device}
+    how |= {"steps": steps, "budget": seconds, "start_from": from_}
     if dry_run:
         _rehearse(console, dataset, **how)
         return

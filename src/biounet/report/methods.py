@@ -176,9 +176,10 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
         details.append(f"a weight decay of {of['weight_decay']:g}")
     origin = known.get("from")
     start = f" from the weights of a trained model (SHA-256 {origin})" if origin else ""
+    steps = known.get("steps_done", known["steps"])  # files of before early ends lack the first
     best = "" if known.get("score") is None else ", which scored best on the held-back images"
     yield (
-        f"It was minimised{start} in {_counted(known['steps'], 'step')} of {_counted(of['batch_size'], 'sample')}"
+        f"It was minimised{start} in {_counted(steps, 'step')} of {_counted(of['batch_size'], 'sample')}"
         f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."
     )
 

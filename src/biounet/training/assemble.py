@@ -76,6 +76,7 @@ def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) 
         "seed": state.facts["seed"],
         "from": state.facts["from"],
         "steps": state.facts["steps"],
+        "steps_done": state.step,
         "step": step,
         "score": state.best_score if step == state.best_step else None,
         "precision": plan.precision,

@@ -65,6 +65,7 @@ def model_of_folds(job: FoldJob, models: Sequence[Model], found: HeldOut, said: 
         "folds": len(models),
         "members": [model.sha256 for model in models],
         "member_steps": [model.training["step"] for model in models],
+        "steps_done": max(model.training["steps_done"] for model in models),
         "step": job.steps,
         "score": estimated["mean"][SCORE],
         "estimate": estimated,

@@ -16,6 +16,7 @@ from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import TrainingSettings
 from biounet.training.batches import batches
 from biounet.training.loss import weighted_cross_entropy
+from biounet.training.patience import is_in_vain
 from biounet.training.state import TrainingState
 
 Scores = dict[str, float]
@@ -60,10 +61,12 @@ def train_steps(
     """Go on from ``state.step`` to ``steps``, changing ``state``; an event after every step.
 
     After each event the state is complete: written then, it resumes exactly. Validation takes place
-    at steps that follow from ``steps`` alone, not after a loss that is no number. Closing the
-    generator ends the workers that make the batches.
+    at steps that follow from ``steps`` alone, not after a loss that is no number. Ends before ``steps`` where
+    validations bring no gain, see `patience`. Closing the generator ends the workers that make the batches.
     """
     due = validation_steps(steps, settings.validations)
+    if is_in_vain(state, due, settings):
+        return
     stream = batches(
         sampler,
         seed=seed,
@@ -86,6 +89,8 @@ def train_steps(
             yield StepDone(state.step, steps, loss, rate, seconds)
             if validated is not None:
                 yield validated
+                if is_in_vain(state, due, settings):
+                    return
 
 
 def train_step(

@@ -30,18 +30,25 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run came. ``metrics``: lines of ``metrics.jsonl``; ``seconds``: since its start or resume."""
+    """How far a run came. ``metrics``: lines of ``metrics.jsonl``; ``seconds``: since its start or resume.
+
+    Where it is not ``interrupted`` before its last step, nothing improved any more.
+    """
 
     metrics: Sequence[Mapping[str, Any]]
     step: int
     steps: int
     seconds: float
+    interrupted: bool = False
 
 
 def write_report(path: Path, model: Model, progress: Progress, figures: Sequence[Figure]) -> None:
     """Write the page, whole or not at all. ``figures``: those of `held_back_figures`."""
-    ended = progress.step == progress.steps
-    how = "finished" if ended else f"interrupted at step {progress.step} of {progress.steps}; --resume goes on"
+    how = "finished"
+    if progress.interrupted:
+        how = f"interrupted at step {progress.step} of {progress.steps}; --resume goes on"
+    elif progress.step < progress.steps:
+        how = f"finished early, at step {progress.step} of {progress.steps}, as the score did not improve any more"
     sections = [
         Section("Result", [_result(model, progress)]),
         Section("Course", _curves(progress.metrics, SELECTION[model.task])),

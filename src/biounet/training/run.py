@@ -25,6 +25,7 @@ from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
 from biounet.training.loop import Event, StepDone, train_steps, validation_steps
 from biounet.training.pace import Pace
+from biounet.training.patience import said_of_early_end
 from biounet.training.plan import Plan
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
 from biounet.training.run_files import RunFiles
@@ -163,7 +164,10 @@ class Run:
         )
 
     def go(self, stop: Stop | None = None) -> Model:
-        """Train to the end, or until interrupted: by Ctrl-C and SIGTERM, or by ``stop`` where one is given."""
+        """Train to the end, until nothing improves, or until interrupted.
+
+        That is by Ctrl-C and SIGTERM, or by ``stop`` where one is given.
+        """
         due = validation_steps(self.steps, self.settings.training.validations)
         with nullcontext(stop) if stop is not None else stop_requests() as stop, closing(self._events()) as events:
             for event in events:
@@ -181,6 +185,8 @@ class Run:
                 if time.perf_counter() - self.written > self.settings.training.state_seconds:
                     self._write_state()
         self._write_state()
+        if self.state.step < self.steps:
+            self.listen(Noted(said_of_early_end(self.state.step, self.steps, self.settings.training)))
         return self._finish(interrupted=False)
 
     def _events(self) -> Generator[Event, None, None]:
@@ -220,7 +226,7 @@ class Run:
             held_back = self.plan.split.validation[:MOST_PICTURES]
             figures = held_back_figures(model, held_back, made.probabilities[:MOST_PICTURES])
             save_model(beside, model_with(self.state, last, *context, postprocessing=model.postprocessing))
-            progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds())
+            progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds(), interrupted)
             write_report(report, model, progress, figures)
             self.files.write_facts({"seconds": self._seconds(), "steps": self.steps, "step": self.state.step})
             if not interrupted:

@@ -117,10 +117,15 @@ def rehearse(
 
 
 def _origin(start_from: Model | str | Path | None) -> Model | None:
-    """The model to go on from, which needs its weights."""
+    """The model to go on from, which needs its weights and is a single network."""
     origin = start_from if isinstance(start_from, Model | None) else open_model(start_from)
     if origin is not None and origin.exported is not None:
         raise UsageError(f"--from {origin.exported.file} is an exported form; give the model file it was made from")
+    if origin is not None and origin.network.get("name") == "ensemble":
+        raise UsageError(
+            f"--from: the model is an ensemble of {len(origin.network['members'])} networks; give one of its members, "
+            "as fold-1.safetensors in the run folder of a cross-validation"
+        )
     return origin
 
 
