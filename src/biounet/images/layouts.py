@@ -14,6 +14,7 @@ from biounet.images.dataset import IGNORED, Colour, Dataset, Found, Item, Layout
 from biounet.images.drawings import outline_files, outline_suffix
 from biounet.images.drawn_layouts import masks_of_objects, outlines, rois_inside
 from biounet.images.examples import Example, load, read_all
+from biounet.images.foreign import advice
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.listed import PAIRS, coco, coco_file, csv_of_pairs, pairs
 from biounet.images.nnunet import nnunet
@@ -133,6 +134,8 @@ def is_data_file(path: str | Path) -> bool:
 
 def _of_file(path: Path) -> tuple[Path, str, Found]:
     """One annotated image, a CSV of pairs or a COCO file."""
+    if what := advice([path]):
+        raise DataError(f"{path}: {what}")
     if path.suffix.lower() == ".csv":
         return path.parent, "pairs", csv_of_pairs(path)
     if path.suffix.lower() == ".json":
@@ -164,7 +167,10 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
 def _nothing(root: Path) -> DataError:
     if not any(root.iterdir()):
         return DataError(f"{root}: the folder is empty; put images and their annotations there")
-    names = sorted(entry.name for entry in root.iterdir())
+    entries = sorted(root.iterdir())
+    if what := advice(entries):
+        return DataError(f"{root}: {what}")
+    names = [entry.name for entry in entries]
     seen = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     looked = "; ".join(layout.looks_for for layout in LAYOUTS)
     return DataError(
@@ -221,6 +227,8 @@ def _subfolders(folder: Path) -> Found | None:
     labels = next((folders[name] for name in _LABEL_FOLDERS if name in folders), None)
     if images is None or labels is None:
         return None
+    if not image_files(images) and (what := advice(sorted(images.iterdir()))):
+        raise DataError(f"{images}: {what}")
     found = paired(image_files(images), annotation_files(labels))
     if not found.items and not found.problems:
         raise DataError(f"{folder}: {images.name}/ and {labels.name}/ hold no image of a known format")
