@@ -19,7 +19,10 @@ _MOST_TOLD = 3  # findings of one kind in the table
 
 
 def check(
-    path: Annotated[Path, typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file; or --images and --masks."),
+    ] = None,
     images: options.Images = None,
     masks: options.Masks = None,
     task: options.Task = None,
@@ -34,7 +37,7 @@ def check(
     from biounet.images.layouts import is_data_file
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    if path.is_file() and not is_data_file(path):
+    if path is not None and path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
         _check_data(path, images, masks, task, ndim, console, report=report)
@@ -83,7 +86,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
 
 
 def _check_data(
-    path: Path,
+    path: Path | None,
     images: Path | None,
     masks: Path | None,
     task: str | None,

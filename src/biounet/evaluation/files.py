@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.images.selection import select
+from biounet.images.zarr_annotations import holds_annotation
 from biounet.labels.kinds import cell_classes, class_image, classes_of
 from biounet.labels.meaning import Meaning, encode, infer_meaning
 
@@ -127,14 +129,14 @@ def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True
 
 def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, list[str]]:
     """All annotated images of a folder or file; class values and task that a layout declares; reasons."""
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder; check the name")
-    if path.is_file() or known_suffix(path):
-        return _truths_of_file(path), (), None, [f"{path.name}: label images"]
-    files = [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
-    if files:
+    if files := _label_files(path):
         truths = [truth for file in files for truth in _truths_of_file(file)]
-        return truths, (), None, [f"{len(files)} label files in {path}"]
+        return (
+            truths,
+            (),
+            None,
+            [f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"],
+        )
     dataset = find_dataset(path)
     truths = [
         Truth(
@@ -148,6 +150,15 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
         for item, example in zip(dataset.items, load(dataset), strict=True)
     ]
     return truths, dataset.values, dataset.task, list(dataset.reasons)
+
+
+def _label_files(path: Path) -> list[Path]:
+    """The label images that a path names; none where it is a data set."""
+    if files := _matching(path):
+        return files
+    if known_suffix(path) or path.is_file():
+        return [] if holds_annotation(path) else [path]
+    return [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
 
 
 def understand_truths(
@@ -264,12 +275,25 @@ def _truths_of_file(path: Path) -> list[Truth]:
     return [Truth(f"{stem}[{i:02d}]", stem, i, page) for i, page in enumerate(pages)]
 
 
+def _matching(path: Path) -> list[Path]:
+    """The files that a pattern names, as those of ``*.zarr/labels/nuclei``; none where it is a file or folder.
+
+    Raises `DataError` where it is neither, or a pattern that nothing matches.
+    """
+    if path.exists():
+        return []
+    files = [Path(name) for name in sorted(glob.glob(str(path)))]
+    if not files:
+        raise DataError(f"{path}: there is no such file or folder; check the name")
+    return files
+
+
 def _predicted_files(predicted: Path) -> dict[str, Path]:
-    if not predicted.exists():
-        raise DataError(f"{predicted}: there is no such file or folder; check the name")
-    if predicted.is_file() or known_suffix(predicted):
+    files = _matching(predicted)
+    if not files and (predicted.is_file() or known_suffix(predicted)):
         return {label_stem(predicted): predicted}
-    files = sorted(p for p in predicted.iterdir() if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS))
+    files = files or sorted(predicted.iterdir())
+    files = [p for p in files if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS)]
     if not files:
         raise DataError(f"{predicted}: holds no label images (NAME_labels.tif); predict first")
     groups: dict[str, list[Path]] = {}

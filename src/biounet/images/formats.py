@@ -105,8 +105,9 @@ def known_suffix(path: str | Path) -> str:
 
     An image inside an OME-Zarr folder, as ``plate.zarr/B/03/0``, has the folder's.
     """
-    name = Path(path).name.lower()
-    if "." not in name and any(parent.suffix.lower() == ".zarr" for parent in Path(path).parents):
+    name, parents = Path(path).name.lower(), Path(path).parents
+    named_freely = "." not in name or Path(path).parent.name == "labels"  # labels may be called as anything
+    if named_freely and any(parent.suffix.lower() == ".zarr" for parent in parents):
         return ".zarr"
     return max((suffix for suffix in READERS if name.endswith(suffix)), key=len, default="")
 

@@ -20,6 +20,7 @@ from biounet.images.listed import PAIRS, coco, coco_file, csv_of_pairs, pairs
 from biounet.images.nnunet import nnunet
 from biounet.images.pages import resolve
 from biounet.images.pairing import LABEL_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
+from biounet.images.zarr_annotations import zarr_annotations
 
 __all__ = [
     "LAYOUTS",
@@ -152,7 +153,7 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
                 found = layout.recognise(place)
             except DataError:  # of files that are not meant
                 continue
-            chosen = [] if found is None else [i for i in found.items if i.image.path.resolve() in names]
+            chosen = [] if found is None else [item for item in found.items if _is_in(item.image.path, names)]
             if found is not None and chosen:
                 reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {Path(given).name}"
                 return place, layout.name, replace(found, items=tuple(chosen), problems=(), reasons=(reason,))
@@ -162,6 +163,12 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
         f"{given}: no annotation of this name beside or in it; name its folder, or give the pair as "
         "--images FILE --masks FILE"
     )
+
+
+def _is_in(path: Path, names: set[Path]) -> bool:
+    """Whether a file is one of these, or lies in one that is an OME-Zarr plate."""
+    place = path.resolve()
+    return place in names or any(parent in names for parent in place.parents)
 
 
 def _nothing(root: Path) -> DataError:
@@ -275,6 +282,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("folders", "images/ + masks/ or labels/", _subfolders),
     Layout("stacks", "X-volume.tif + X-labels.tif", _stacks),
     Layout("suffixes", "X.tif + X_masks.tif, X_labels.tif or X_seg.tif", _suffixes),
+    Layout("OME-Zarr labels", "X.zarr with labels inside", zarr_annotations),
     Layout("outlines", "X.tif + X.zip, X.roi or X.geojson (ImageJ, QuPath)", outlines),
     Layout("ROIs inside TIFFs", "TIFFs with ROIs stored inside (ImageJ)", rois_inside),
 )

@@ -104,7 +104,7 @@ def add_zarr_labels(
         source = read_multiscale(Path(image))
         labels = source.group / "labels"
         grid = _without_channels(source)
-        listed, found = _read_list(labels, source.version)
+        listed, found = read_label_list(labels, source.version)
     if not re.fullmatch(r"\w[\w .-]*", name):
         raise UsageError(f"labels {name!r}: letters, digits, space, '_', '.' and '-' make a name in a zarr group")
     if not overwrite and (name in listed or (labels / name).exists()):
@@ -123,7 +123,7 @@ def has_zarr_labels(image: str | Path, name: str) -> bool:
     with reading(Path(image)):
         source = read_multiscale(Path(image))
         labels = source.group / "labels"
-        return name in _read_list(labels, source.version)[0] or (labels / name).exists()
+        return name in read_label_list(labels, source.version)[0] or (labels / name).exists()
 
 
 def _write(folder: Path, read: Read, grid: _Grid, largest_id: int, tile: int) -> None:
@@ -214,7 +214,7 @@ def _options(zarr: Any, grid: _Grid) -> dict[str, Any]:
     return {"compressors": packing, "chunk_key_encoding": {"name": "default", "separator": "/"}} | names
 
 
-def _read_list(labels: Path, version: str) -> tuple[list[str], dict[str, Any]]:
+def read_label_list(labels: Path, version: str) -> tuple[list[str], dict[str, Any]]:
     """The names in a ``labels`` group, and all that its file of attributes says; nothing where there is none."""
     file = labels / (".zattrs" if version == "0.4" else "zarr.json")
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
