@@ -86,8 +86,9 @@ def survey(
         raise DataError(f"{root}: no image has an annotation in this layout ({layout}); annotate some")
     meant, said = _colours(found, root, colours)
     if meant:
-        names = {colour.name for colour in meant} - {IGNORED}
-        found = replace(found, task="classes", values=tuple(range(len(names))))
+        names = tuple(dict.fromkeys(colour.name for colour in meant if colour.name != IGNORED))
+        by = "the list of colours"
+        found = replace(found, task="classes", values=tuple(range(len(names))), value_names=names, declared_by=by)
     resolved = resolve(found, root, ndim=ndim)
     return Dataset(
         root,
@@ -100,6 +101,9 @@ def survey(
         is_sequence=resolved.is_sequence,
         task=found.task,
         values=found.values,
+        value_names=found.value_names,
+        declared_by=found.declared_by,
+        channel_names=found.channel_names,
         colours=meant,
     )
 

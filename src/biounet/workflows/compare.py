@@ -89,8 +89,8 @@ def compare(
     """
     check_methods(methods)
     out = Path(out)
-    truths, declared, asked, reasons = read_truth(Path(data))
-    truths, meaning = understand_truths(truths, declared, task or asked)
+    truths, dataset, reasons = read_truth(Path(data))
+    truths, meaning = understand_truths(truths, dataset, task)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
     chosen, why = choose_images(truths, list(models.values()), only)
     said = [*reasons, meaning.reason, *why]
