@@ -352,3 +352,28 @@ def test_a_process_ends_with_one_line_and_no_traceback(data, tmp_path):
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr == f"biounet: {data / 'gone'}: there is no such folder; check the name\n"
+
+
+# -- formats that need a package of their own
+
+
+@pytest.mark.parametrize(("name", "module", "extra"), [("x.czi", "pylibCZIrw.czi", "czi"), ("x.nd2", "nd2", "nd2"),
+                                                       ("x.mrxs", "openslide", "slides")])  # fmt: skip
+def test_a_format_whose_package_is_not_installed(read, biounet, model, tmp_path, monkeypatch, name, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    image = tmp_path / "data" / "images" / name
+    image.write_bytes(b"anything")
+    tifffile.imwrite(tmp_path / "data" / "masks" / "x.tif", MASK)
+    command = f"pip install 'biounet[{extra}]'"
+    refused(read(tmp_path / "data"), 3, image, "is not installed", command)
+    refused(biounet("predict", model, image, "--out", tmp_path / "out"), 3, image, "is not installed", command)
+    evaluated = biounet("evaluate", tmp_path / "data" / "masks", tmp_path / "data")
+    refused(evaluated, 3, image, "is not installed", command)
+
+
+def test_a_format_that_is_not_read(biounet, model, tmp_path):
+    (tmp_path / "x.lif").write_bytes(b"anything")
+    done = biounet("predict", model, tmp_path / "x.lif", "--out", tmp_path / "out")
+    refused(done, 3, "x.lif: Leica LIF is not read", "save it as OME-TIFF")

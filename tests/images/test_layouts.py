@@ -6,6 +6,7 @@ import tifffile
 from roifile import ImagejRoi, roiwrite
 
 from biounet.errors import DataError, UsageError
+from biounet.images import ome_zarr_labels
 from biounet.images.layouts import LAYOUTS, find_dataset, load
 
 CELLS = np.zeros((32, 40), np.uint16)
@@ -66,7 +67,16 @@ def write_rois_inside(root):
     tifffile.imwrite(root / "a.tif", IMAGE, imagej=True, metadata={"Overlays": [roi.tobytes() for roi in rois()]})
 
 
+def write_zarr_labels(root):
+    """Both as label images: the writer of those is at hand."""
+    ome_zarr_labels.write_zarr_labels(
+        root / "a.zarr", lambda a, b: IMAGE[tuple(map(slice, a, b))], IMAGE.shape, largest_id=200
+    )
+    ome_zarr_labels.add_zarr_labels(root / "a.zarr", "cells", lambda a, b: CELLS[tuple(map(slice, a, b))], largest_id=2)
+
+
 TREES |= {
+    "OME-Zarr labels": write_zarr_labels,
     "pairs": write_pairs,
     "COCO": write_coco,
     "masks of objects": write_masks,

@@ -6,6 +6,8 @@ import tifffile
 
 from biounet.errors import DataError
 from biounet.images.layouts import find_dataset, load
+from biounet.settings import DataSettings
+from biounet.training.data import read_training_data
 
 LABELS = np.zeros((18, 20, 22), np.uint8)
 LABELS[2:8, 2:9, 2:9], LABELS[9:15, 9:16, 9:16], LABELS[0] = 1, 2, 3
@@ -71,3 +73,49 @@ def test_missing_channels_and_masks_are_listed(cases):
         find_dataset(cases)
     for text in ("brain_001: has the channels [0]", "brain_002: has no mask", "brain_003: is a mask without"):
         assert text in str(caught.value)
+
+
+def test_names_of_classes_and_channels(cases):
+    content = {"labels": {"background": 0, "left": 1, "right": 2, "ignore": 3}, "channel_names": {"0": "T1", "1": "T2"}}
+    (cases / "dataset.json").write_text(json.dumps(content))
+    dataset = find_dataset(cases)
+    assert dataset.value_names == ("background", "left", "right")
+    assert dataset.channel_names == ("T1", "T2")
+    assert "dataset.json declares the classes 0 background, 1 left, 2 right" in dataset.reasons
+    assert "dataset.json names the channels T1, T2" in dataset.reasons
+    assert load(dataset)[0].channel_names == ("T1", "T2")
+    found = read_training_data(cases, DataSettings())
+    assert found.meaning.class_names == ("background", "left", "right")
+    assert found.channel_names == ("T1", "T2")
+    said = "values 0, 1, 2 are classes: declared by dataset.json; called background, left, right"
+    assert said in found.statements
+    assert "channels T1, T2, as dataset.json names them" in found.statements
+    assert not [line for line in found.statements if "as asked for" in line]
+    swapped = read_training_data(cases, DataSettings(channels=("T2", "T1")))
+    assert (swapped.examples[0].image == found.examples[0].image[::-1]).all()
+
+
+def test_version_one_calls_channels_modality(cases):
+    content = {
+        "labels": {"0": "background", "1": "left", "2": "right", "3": "rest"},
+        "modality": {"0": "T1", "1": "T2"},
+    }
+    (cases / "dataset.json").write_text(json.dumps(content))
+    assert find_dataset(cases).channel_names == ("T1", "T2")
+
+
+@pytest.mark.parametrize("names", [{"0": "T1"}, {"0": "T1", "1": "T1"}, {"0": "T1", "2": "T2"}, {"0": "", "1": "T2"}])
+def test_names_that_do_not_fit_the_channels_are_not_used(cases, names):
+    content = {"labels": {"background": 0, "left": 1, "right": 2, "ignore": 3}, "channel_names": names}
+    (cases / "dataset.json").write_text(json.dumps(content))
+    assert find_dataset(cases).channel_names == ()
+
+
+def test_values_of_regions_have_the_names_of_all(cases):
+    declare(cases, {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "ring": 1})
+    assert find_dataset(cases).value_names == ("background", "whole + ring", "whole + core 2", "whole + core 3")
+
+
+def test_a_task_that_is_asked_for_is_said_so(cases):
+    found = read_training_data(cases, DataSettings(task="classes"))
+    assert "values 0, 1, 2 are classes: as asked for; called background, left, right" in found.statements

@@ -7,6 +7,7 @@ import tifffile
 
 from biounet.errors import DataError
 from biounet.images.formats import read_header, read_image
+from biounet.images.regions import open_regions
 
 STACK = np.random.default_rng(1).integers(0, 256, (6, 30, 33), np.uint8)
 RGB = np.random.default_rng(2).integers(0, 256, (30, 33, 3), np.uint8)
@@ -175,3 +176,29 @@ def test_ome_pages_that_are_not_there_are_refused(tmp_path):
     ome_with(tmp_path / "x.ome.tif", lambda text: text)
     with pytest.raises(DataError, match="pages that the OME metadata lists are not there"):
         read_image(tmp_path / "x.ome.tif")
+
+
+def write_lsm(path, pixels):
+    """As Zeiss' LSM software: CZYX, a page of separate channels for each plane, each with a thumbnail."""
+    channels, planes, height, width = pixels.shape
+    sizes = struct.pack("<I9i", 0x0400494C, 500, width, height, planes, channels, 1, 2, 8, 8)
+    info = sizes + struct.pack("<3d3d2H", 0.1e-6, 0.2e-6, 0.5e-6, 0, 0, 0, 0, 0)  # metres
+    options = {"photometric": "minisblack", "planarconfig": "separate", "metadata": None}
+    with tifffile.TiffWriter(path, byteorder="<") as file:
+        for z in range(planes):
+            tags = [(34412, 1, 500, info.ljust(500, b"\0"), True)] if z == 0 else []
+            file.write(pixels[:, z], extratags=tags, **options)
+            file.write(pixels[:, z, ::8, ::8], subfiletype=1, **options)
+
+
+def test_lsm(tmp_path, rng):
+    pixels = rng.integers(0, 4000, (3, 4, 40, 56), np.uint16)
+    path = tmp_path / "a.lsm"
+    write_lsm(path, pixels)
+    image = read_image(path)
+    assert image.axes == "CZYX"
+    assert image.pixel_size_um == pytest.approx((0.5, 0.2, 0.1))
+    assert (image.array == pixels).all()
+    with open_regions(path) as regions:
+        assert not regions.whole
+        assert (regions.read(2, (5, 7), (30, 50), ndim=2) == pixels[:, 2, 5:30, 7:50]).all()

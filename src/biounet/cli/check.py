@@ -20,7 +20,10 @@ _MOST_TOLD = 3  # findings of one kind in the table
 
 def check(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA|MODEL", help="A data folder or a model file; or --images and --masks."),
+    ] = None,
     images: options.Images = None,
     masks: options.Masks = None,
     task: options.Task = None,
@@ -35,7 +38,7 @@ def check(
     from biounet.images.layouts import is_data_file
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    if path.is_file() and not is_data_file(path):
+    if path is not None and path.is_file() and not is_data_file(path):
         _check_model(path, device, console)
     else:
         from biounet.checks.data import check_data
@@ -95,7 +98,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
         )
 
 
-def _tell_data(path: Path, found: DataCheck, report: Path | None, console: Console) -> None:
+def _tell_data(path: Path | None, found: DataCheck, report: Path | None, console: Console) -> None:
     for line in found.reasons:
         console.result(line)
     rows = [

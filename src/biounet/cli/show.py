@@ -13,7 +13,9 @@ from biounet.errors import UsageError
 
 
 def show(
-    data: Annotated[Path, typer.Argument(help="Folder with images and annotations, as it is.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder with images and annotations, as it is; or --images and --masks.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("samples.png"),
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     samples: Annotated[int, typer.Option(help="How many.")] = 4,

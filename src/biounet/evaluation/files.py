@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,17 @@ from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
 from biounet.images.annotation import load_labels, object_kinds
+from biounet.images.dataset import Dataset
 from biounet.images.drawings import is_drawing
 from biounet.images.examples import Example, load
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.images.selection import select
+from biounet.images.zarr_annotations import holds_annotation
 from biounet.labels.kinds import cell_classes, class_image, classes_of
-from biounet.labels.meaning import Meaning, encode, infer_meaning
+from biounet.labels.meaning import Meaning, encode
+from biounet.labels.understanding import declared_meaning
 
 Labels = npt.NDArray[np.int32]
 
@@ -94,8 +98,8 @@ def evaluate_files(
     of label images, or one file. ``only``: some of the images (see `images.selection.select`).
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
-    truths, declared, asked, statements = read_truth(Path(true))
-    truths, meaning = understand_truths(truths, declared, task or asked)
+    truths, dataset, statements = read_truth(Path(true))
+    truths, meaning = understand_truths(truths, dataset, task)
     if only is not None:
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
@@ -125,16 +129,12 @@ def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True
     return Scored(images, blocks)
 
 
-def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, list[str]]:
-    """All annotated images of a folder or file; class values and task that a layout declares; reasons."""
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder; check the name")
-    if path.is_file() or known_suffix(path):
-        return _truths_of_file(path), (), None, [f"{path.name}: label images"]
-    files = [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
-    if files:
+def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
+    """All annotated images of a folder or file; the data set, None for label images alone; reasons."""
+    if files := _label_files(path):
         truths = [truth for file in files for truth in _truths_of_file(file)]
-        return truths, (), None, [f"{len(files)} label files in {path}"]
+        what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
+        return truths, None, [what]
     dataset = find_dataset(path)
     truths = [
         Truth(
@@ -147,15 +147,24 @@ def read_truth(path: Path) -> tuple[list[Truth], Sequence[int], Task | None, lis
         )
         for item, example in zip(dataset.items, load(dataset), strict=True)
     ]
-    return truths, dataset.values, dataset.task, list(dataset.reasons)
+    return truths, dataset, list(dataset.reasons)
+
+
+def _label_files(path: Path) -> list[Path]:
+    """The label images that a path names; none where it is a data set."""
+    if files := _matching(path):
+        return files
+    if known_suffix(path) or path.is_file():
+        return [] if holds_annotation(path) else [path]
+    return [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
 
 
 def understand_truths(
-    truths: Sequence[Truth], declared: Sequence[int], task: Task | None
+    truths: Sequence[Truth], dataset: Dataset | None, task: Task | None
 ) -> tuple[list[Truth], Meaning]:
     """What the annotation means, and the truths with it; see `labels.understanding.understand`."""
     drawn = any(truth.drawn for truth in truths)
-    if drawn and task == "classes":
+    if drawn and (task or (dataset and dataset.task)) == "classes":
         names = cell_classes(truth.kinds for truth in truths)
         meaning = Meaning(
             "classes",
@@ -164,7 +173,7 @@ def understand_truths(
             value_names=("background", *names),
         )
         return [replace(t, labels=class_image(t.labels, classes_of(t.labels, t.kinds, names))) for t in truths], meaning
-    meaning = infer_meaning([t.labels for t in truths], task=task, declared=declared, objects=drawn)
+    meaning = declared_meaning([t.labels for t in truths], dataset, task=task, objects=drawn)
     names = cell_classes(truth.kinds for truth in truths) if meaning.task == "instances" else ()
     return list(truths), replace(meaning, cell_classes=names)
 
@@ -264,12 +273,25 @@ def _truths_of_file(path: Path) -> list[Truth]:
     return [Truth(f"{stem}[{i:02d}]", stem, i, page) for i, page in enumerate(pages)]
 
 
+def _matching(path: Path) -> list[Path]:
+    """The files that a pattern names, as those of ``*.zarr/labels/nuclei``; none where it is a file or folder.
+
+    Raises `DataError` where it is neither, or a pattern that nothing matches.
+    """
+    if path.exists():
+        return []
+    files = [Path(name) for name in sorted(glob.glob(str(path)))]
+    if not files:
+        raise DataError(f"{path}: there is no such file or folder; check the name")
+    return files
+
+
 def _predicted_files(predicted: Path) -> dict[str, Path]:
-    if not predicted.exists():
-        raise DataError(f"{predicted}: there is no such file or folder; check the name")
-    if predicted.is_file() or known_suffix(predicted):
+    files = _matching(predicted)
+    if not files and (predicted.is_file() or known_suffix(predicted)):
         return {label_stem(predicted): predicted}
-    files = sorted(p for p in predicted.iterdir() if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS))
+    files = files or sorted(predicted.iterdir())
+    files = [p for p in files if known_suffix(p) and not stem_name(p).endswith(_NO_LABELS)]
     if not files:
         raise DataError(f"{predicted}: holds no label images (NAME_labels.tif); predict first")
     groups: dict[str, list[Path]] = {}

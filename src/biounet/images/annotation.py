@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.int32]
 def load_labels(path: str | Path, *, ndim: int | None = None, colours: Sequence[Colour] = ()) -> list[Labels]:
     """Every label image in a file, int32 (Z)YX, ids as they stand, -1 for unknown.
 
-    ``ndim`` None: volumes where the file states a z axis, else separate pages. Floating point ids
+    ``ndim`` None: volumes where the file states a z axis of several planes, else separate pages. Floating point ids
     (ImageJ's 32 bit) are taken where they are whole numbers; indices of palette images are the ids.
     ``colours``: what the colours of RGB and palette images mean (see `colours.by_colour`).
 
@@ -36,7 +36,8 @@ def load_labels(path: str | Path, *, ndim: int | None = None, colours: Sequence[
     image = read_image(path)
     palette = image.palette if colours else None
     indices = Image(image.array, image.axes, None, path, alpha=image.alpha, palette=palette)
-    found = planes(indices, ndim or (3 if "Z" in image.axes else 2))
+    is_volume = "Z" in image.axes and image.array.shape[image.axes.index("Z")] > 1
+    found = planes(indices, ndim or (3 if is_volume else 2))
     return [
         by_colour(plane, colours, path) if colours and len(plane) == 3 else as_labels(_one_channel(plane, path), path)
         for plane in found

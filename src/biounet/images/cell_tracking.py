@@ -47,7 +47,15 @@ def cell_tracking(folder: Path) -> Found | None:
         reasons.append("marked cells (TRA) without a gold mask are unknown, other undrawn pixels background")
     elif items:
         reasons.append("no markers (TRA), so gold masks are taken as complete: undrawn pixels are background")
-    return Found(tuple(items), tuple(reasons), tuple(problems), pages="volume", sequence=True, task="instances")
+    return Found(
+        tuple(items),
+        tuple(reasons),
+        tuple(problems),
+        pages="volume",
+        sequence=True,
+        task="instances",
+        declared_by="the layout",
+    )
 
 
 def _gold_folder(sequence: Path) -> Path:

@@ -93,8 +93,10 @@ class Found:
     """What a layout recognised, files not yet opened.
 
     ``pages``: what pages without axes are in this layout; None leaves it to the labels.
-    ``sequence``: items follow each other (frames, slices). ``task`` and ``values``: what the layout
-    itself says about the labels. ``colours``: a file that says what the colours of masks mean.
+    ``sequence``: items follow each other (frames, slices). ``task``, ``values`` and ``value_names`` (one a
+    value, or ()): what the layout itself says about the labels, and ``declared_by`` where it says so.
+    ``channel_names``: what it calls the channels of every image, () where it does not. ``colours``: a file
+    that says what the colours of masks mean.
     """
 
     items: tuple[Item, ...]
@@ -104,6 +106,9 @@ class Found:
     sequence: bool = False
     task: Literal["instances", "classes"] | None = None
     values: tuple[int, ...] = ()
+    value_names: tuple[str, ...] = ()
+    declared_by: str = ""
+    channel_names: tuple[str, ...] = ()
     colours: Path | None = None
 
 
@@ -122,8 +127,8 @@ class Dataset:
 
     ``reasons``: each inference in words. ``problems``: what cannot be used, left out of ``items``.
     ``channels``: of every image once read (grey is repeated to three beside RGB). ``is_sequence``:
-    items are frames or slices that follow each other. ``task`` and ``values``: what the layout itself
-    says about the labels, None and () where only the labels tell.
+    items are frames or slices that follow each other. ``task``, ``values``, ``value_names``, ``declared_by``
+    and ``channel_names``: as in `Found`, None and () where only the files tell.
     """
 
     root: Path
@@ -136,12 +141,10 @@ class Dataset:
     is_sequence: bool = False
     task: Literal["instances", "classes"] | None = None
     values: tuple[int, ...] = ()
+    value_names: tuple[str, ...] = ()
+    declared_by: str = ""
+    channel_names: tuple[str, ...] = ()
     colours: tuple[Colour, ...] = ()
-
-    @property
-    def value_names(self) -> tuple[str, ...]:
-        """Names of ``values``, () where they have none."""
-        return tuple(dict.fromkeys(colour.name for colour in self.colours if colour.name != IGNORED))
 
 
 def refuse(root: Path, problems: tuple[Problem, ...] | list[Problem], total: int) -> DataError:

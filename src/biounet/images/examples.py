@@ -34,7 +34,7 @@ class Example:
     background, -1 unknown. ``pixel_size_um`` per spatial axis, None where not stated. ``notes``: what
     was inferred for this image. ``kinds``: name of the class of each object by id, for those that have
     one. ``complete``: where undrawn pixels are background under any rule, or None. ``channel_names``: as
-    the file states them, () where it does not.
+    the layout or the file states them, () where neither does.
     """
 
     name: str
@@ -96,7 +96,7 @@ class _Reader:
     """Reads items, keeping the last files, as the pages of one file are many items."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.ndim, self.channels = dataset.ndim, dataset.channels
+        self.ndim, self.channels, self.channel_names = dataset.ndim, dataset.channels, dataset.channel_names
         self.images: Callable[[Path], tuple[list[Array], tuple[float, ...] | None, tuple[str, ...]]]
         self.images = lru_cache(_KEPT)(self._read_image)
         self.labels: Callable[[Path], list[Labels]]
@@ -118,7 +118,8 @@ class _Reader:
         complete = found.complete if region is None else np.asarray(region != 0)
         labels = with_unknown(labels, ignore=ignore, region=region)
         _, size, names = self.images(item.image.path)
-        names = names if len(names) == len(image) and len(item.channels) == 1 else ()
+        names = self.channel_names or (names if len(item.channels) == 1 else ())
+        names = names if len(names) == len(image) else ()
         return Example(item.name, image, labels, size, notes, self._kinds(item, found), complete, names)
 
     def _painted(self, item: Item) -> Painted:

@@ -12,9 +12,13 @@ import numpy as np
 
 from biounet.errors import BiounetError, DataError
 from biounet.images.arrays import nifti_header, npy_header
+from biounet.images.czi import czi_header
+from biounet.images.foreign import advice
 from biounet.images.image import AXES, Array, Header, Image
+from biounet.images.nd2 import nd2_header
 from biounet.images.ome_zarr import inner_name, zarr_header
 from biounet.images.pictures import jpeg_header, png_header
+from biounet.images.slides import slide_header
 from biounet.images.tiff import tiff_header
 
 READERS: dict[str, Callable[[Path], Header]] = {
@@ -27,6 +31,16 @@ READERS: dict[str, Callable[[Path], Header]] = {
     ".nii": nifti_header,
     ".nii.gz": nifti_header,
     ".zarr": zarr_header,
+    ".svs": tiff_header,
+    ".ndpi": tiff_header,
+    ".lsm": tiff_header,
+    ".czi": czi_header,
+    ".nd2": nd2_header,
+    ".mrxs": slide_header,
+    ".scn": slide_header,
+    ".bif": slide_header,
+    ".vms": slide_header,
+    ".svslide": slide_header,
 }
 _FREE = 64 << 20  # bytes that any file may declare: sparse files hold less than they declare
 _FIRST_CHANNEL = "_0000"  # nnU-Net's suffix
@@ -67,6 +81,8 @@ def read_header(path: str | Path, *, fits: bool = True) -> Header:
     """
     path = Path(path)
     reader = READERS.get(known_suffix(path))
+    if reader is None and (what := advice([path])):
+        raise DataError(f"{path}: {what}")
     if reader is None:
         raise DataError(f"{path}: not an image format known here; known are {', '.join(READERS)}: convert it")
     with reading(path):
@@ -89,8 +105,9 @@ def known_suffix(path: str | Path) -> str:
 
     An image inside an OME-Zarr folder, as ``plate.zarr/B/03/0``, has the folder's.
     """
-    name = Path(path).name.lower()
-    if "." not in name and any(parent.suffix.lower() == ".zarr" for parent in Path(path).parents):
+    name, parents = Path(path).name.lower(), Path(path).parents
+    named_freely = "." not in name or Path(path).parent.name == "labels"  # labels may be called as anything
+    if named_freely and any(parent.suffix.lower() == ".zarr" for parent in parents):
         return ".zarr"
     return max((suffix for suffix in READERS if name.endswith(suffix)), key=len, default="")
 

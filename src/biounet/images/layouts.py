@@ -14,11 +14,13 @@ from biounet.images.dataset import IGNORED, Colour, Dataset, Found, Item, Layout
 from biounet.images.drawings import outline_files, outline_suffix
 from biounet.images.drawn_layouts import masks_of_objects, outlines, rois_inside
 from biounet.images.examples import Example, load, read_all
+from biounet.images.foreign import advice
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.listed import PAIRS, coco, coco_file, csv_of_pairs, pairs
 from biounet.images.nnunet import nnunet
 from biounet.images.pages import resolve
 from biounet.images.pairing import LABEL_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
+from biounet.images.zarr_annotations import zarr_annotations
 
 __all__ = [
     "LAYOUTS",
@@ -84,8 +86,9 @@ def survey(
         raise DataError(f"{root}: no image has an annotation in this layout ({layout}); annotate some")
     meant, said = _colours(found, root, colours)
     if meant:
-        names = {colour.name for colour in meant} - {IGNORED}
-        found = replace(found, task="classes", values=tuple(range(len(names))))
+        names = tuple(dict.fromkeys(colour.name for colour in meant if colour.name != IGNORED))
+        by = "the list of colours"
+        found = replace(found, task="classes", values=tuple(range(len(names))), value_names=names, declared_by=by)
     resolved = resolve(found, root, ndim=ndim)
     return Dataset(
         root,
@@ -98,6 +101,9 @@ def survey(
         is_sequence=resolved.is_sequence,
         task=found.task,
         values=found.values,
+        value_names=found.value_names,
+        declared_by=found.declared_by,
+        channel_names=found.channel_names,
         colours=meant,
     )
 
@@ -133,6 +139,8 @@ def is_data_file(path: str | Path) -> bool:
 
 def _of_file(path: Path) -> tuple[Path, str, Found]:
     """One annotated image, a CSV of pairs or a COCO file."""
+    if what := advice([path]):
+        raise DataError(f"{path}: {what}")
     if path.suffix.lower() == ".csv":
         return path.parent, "pairs", csv_of_pairs(path)
     if path.suffix.lower() == ".json":
@@ -149,7 +157,7 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
                 found = layout.recognise(place)
             except DataError:  # of files that are not meant
                 continue
-            chosen = [] if found is None else [i for i in found.items if i.image.path.resolve() in names]
+            chosen = [] if found is None else [item for item in found.items if _is_in(item.image.path, names)]
             if found is not None and chosen:
                 reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {Path(given).name}"
                 return place, layout.name, replace(found, items=tuple(chosen), problems=(), reasons=(reason,))
@@ -161,10 +169,19 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
     )
 
 
+def _is_in(path: Path, names: set[Path]) -> bool:
+    """Whether a file is one of these, or lies in one that is an OME-Zarr plate."""
+    place = path.resolve()
+    return place in names or any(parent in names for parent in place.parents)
+
+
 def _nothing(root: Path) -> DataError:
     if not any(root.iterdir()):
         return DataError(f"{root}: the folder is empty; put images and their annotations there")
-    names = sorted(entry.name for entry in root.iterdir())
+    entries = sorted(root.iterdir())
+    if what := advice(entries):
+        return DataError(f"{root}: {what}")
+    names = [entry.name for entry in entries]
     seen = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     looked = "; ".join(layout.looks_for for layout in LAYOUTS)
     return DataError(
@@ -221,6 +238,8 @@ def _subfolders(folder: Path) -> Found | None:
     labels = next((folders[name] for name in _LABEL_FOLDERS if name in folders), None)
     if images is None or labels is None:
         return None
+    if not image_files(images) and (what := advice(sorted(images.iterdir()))):
+        raise DataError(f"{images}: {what}")
     found = paired(image_files(images), annotation_files(labels))
     if not found.items and not found.problems:
         raise DataError(f"{folder}: {images.name}/ and {labels.name}/ hold no image of a known format")
@@ -267,6 +286,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("folders", "images/ + masks/ or labels/", _subfolders),
     Layout("stacks", "X-volume.tif + X-labels.tif", _stacks),
     Layout("suffixes", "X.tif + X_masks.tif, X_labels.tif or X_seg.tif", _suffixes),
+    Layout("OME-Zarr labels", "X.zarr with labels inside", zarr_annotations),
     Layout("outlines", "X.tif + X.zip, X.roi or X.geojson (ImageJ, QuPath)", outlines),
     Layout("ROIs inside TIFFs", "TIFFs with ROIs stored inside (ImageJ)", rois_inside),
 )

@@ -43,7 +43,7 @@ def recover_zarr_labels(image: str | Path, name: str) -> None:
 def enter_labels(source: Multiscale, name: str) -> None:
     """Put a name on the list, where it is not there yet."""
     labels = source.group / "labels"
-    listed, found = _read_list(labels, source.version)
+    listed, found = read_label_list(labels, source.version)
     if name not in listed:
         _write_list(labels, source.version, [*listed, name], found)
 
@@ -51,7 +51,7 @@ def enter_labels(source: Multiscale, name: str) -> None:
 def is_there(source: Multiscale, name: str) -> bool:
     """Whether an image has labels of this name, in its list or as a folder."""
     labels = source.group / "labels"
-    return name in _read_list(labels, source.version)[0] or (labels / name).exists()
+    return name in read_label_list(labels, source.version)[0] or (labels / name).exists()
 
 
 def add_attributes(group: Path, version: str, more: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def consolidate_again(source: Multiscale, *, missing: str | None = None) -> None
             break
 
 
-def _read_list(labels: Path, version: str) -> tuple[list[str], dict[str, Any]]:
+def read_label_list(labels: Path, version: str) -> tuple[list[str], dict[str, Any]]:
     """The names in a ``labels`` group, and all that its file of attributes says; nothing where there is none."""
     file = labels / (".zattrs" if version == "0.4" else "zarr.json")
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

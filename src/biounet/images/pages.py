@@ -21,6 +21,7 @@ from biounet.images.image import Header, drops_alpha
 
 SMALLEST_SIDE = 16
 _PERSISTENT = 0.5
+_FLAT = "the z axis has a single plane"
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,10 @@ def _vote(item: Item, image: Header, labels: Header, pages: str | None) -> tuple
         return 2, "annotated planes of volumes are 2D images"
     if is_drawing(item.labels) and image.plane_count(2) > 1:
         return 2, "outlines are drawn plane by plane: planes are 2D images"
-    if "Z" in image.axes or "Z" in labels.axes:
+    if image.size("Z") > 1 or labels.size("Z") > 1:
         return 3, "the files state a z axis: volumes"
+    if "Z" in image.axes and "Z" in labels.axes:
+        return 2, _FLAT
     if "I" not in image.axes or "I" not in labels.axes:
         return 2, "time points are separate images" if "T" in image.axes else "every image is one plane"
     if pages is not None:
@@ -139,6 +142,8 @@ def _vote(item: Item, image: Header, labels: Header, pages: str | None) -> tuple
 
 def _dimensions(opened: Sequence[_Opened], root: Path) -> tuple[int, str]:
     votes = {ndim: [entry for entry in opened if entry.ndim == ndim] for ndim in (2, 3)}
+    if votes[3] and all(entry.evidence == _FLAT for entry in votes[2]):
+        votes[2] = []  # volumes as well, of one plane
     if votes[2] and votes[3]:
         names = {ndim: ", ".join(e.item.name for e in entries[:3]) for ndim, entries in votes.items()}
         command = f"biounet train {shlex.quote(str(root))}"

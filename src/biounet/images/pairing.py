@@ -12,7 +12,8 @@ from biounet.images.drawings import outline_files, outline_suffix
 from biounet.images.formats import known_suffix, stem_name
 
 LABEL_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg", "_roiset", "_rois", "_roi")
-_RULES = {"ignore": "unknown where it is not 0", "region": "unknown outside", "classes": "the class of every object"}
+# what labels called NAME_ignore, NAME_region and NAME_classes say of the image NAME
+EXTRAS = {"ignore": "unknown where it is not 0", "region": "unknown outside", "classes": "the class of every object"}
 # words that say what a file is, not which image it belongs to
 _ROLES = {"image", "images", "img", "im", "raw", "mask", "masks", "label", "labels", "seg", "cp", "gt"}
 _ROLES |= {"roi", "rois", "roiset", "outlines", "annotation", "annotations"}
@@ -81,7 +82,7 @@ def _reasons(items: Sequence[Item]) -> tuple[str, ...]:
             f"{len(other)} paired by name without the words for image and mask "
             f"({other[0].image.path.name} with {other[0].labels.path.name})"
         )
-    for extra, rule in _RULES.items():
+    for extra, rule in EXTRAS.items():
         if count := sum(getattr(item.extras, extra) is not None for item in items):
             reasons.append(f"{count} with NAME_{extra}: {rule}")
     return tuple(reasons)
@@ -101,18 +102,20 @@ def _by_key(files: Iterable[Path], key: Callable[[Path], str], problems: list[Pr
 
 
 def _is_extra(file: Path) -> bool:
-    return _stem(file).endswith(tuple(f"_{extra}" for extra in _RULES))
+    return _stem(file).endswith(tuple(f"_{extra}" for extra in EXTRAS))
 
 
 def extras_of(name: str, files: dict[str, Path]) -> Extras:
     """``NAME_ignore``, ``NAME_region`` and ``NAME_classes`` among files by stem."""
-    found = {extra: files.get(f"{name}_{extra}") for extra in _RULES}
+    found = {extra: files.get(f"{name}_{extra}") for extra in EXTRAS}
     return Extras(**{extra: Source(path) for extra, path in found.items() if path})
 
 
 def _stem(path: str | Path) -> str:
-    """NAME of an image or a file of outlines."""
+    """NAME of an image or a file of outlines; of labels inside an OME-Zarr image that of the image."""
     suffix = outline_suffix(path)
+    if Path(path).parent.name == "labels" and known_suffix(path) == ".zarr":
+        path = Path(path).parent.parent
     return Path(path).name[: -len(suffix)] if suffix else stem_name(path)
 
 

@@ -14,10 +14,13 @@ import numpy as np
 
 from biounet.errors import UsageError
 from biounet.images.arrays import nifti_stored, npy_stored
+from biounet.images.czi import czi_levels
 from biounet.images.formats import check_fits, known_suffix, native, read_header, reading
 from biounet.images.image import AXES, Array, Header, Image, planes, separate_axes, spatial_axes
+from biounet.images.nd2 import nd2_levels
 from biounet.images.ome_zarr import zarr_levels
 from biounet.images.sampling import is_large, sample_windows
+from biounet.images.slides import slide_levels
 from biounet.images.stored import CACHE_BYTES, Cache, Stored, Whole
 from biounet.images.tiff_regions import tiff_levels
 
@@ -146,8 +149,8 @@ class Regions:
 def open_regions(path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Regions:
     """Open an image file of any known format without reading its pixels.
 
-    TIFF tiles and strips, OME-TIFF and slide pyramids, ``.npy``, NIfTI (not ``.nii.gz``) and OME-Zarr
-    are read in parts; of other files the whole image is read when its first region is wanted
+    TIFF tiles and strips, OME-TIFF and slide pyramids, ``.npy``, NIfTI (not ``.nii.gz``), OME-Zarr, CZI, ND2
+    and what OpenSlide opens are read in parts; of other files the whole image is read when its first region is wanted
     (``whole``). Up to ``cache_bytes`` of decoded chunks are kept. A transparency channel is dropped
     where it is constant: in all of the image, above 2^25 pixels in a sample of it, which a note says.
     Raises `DataError` as `read_header` does, but not for images larger than memory that are read in parts.
@@ -254,4 +257,14 @@ KINDS: dict[str, Callable[[Path, Header, Cache], list[Stored]]] = {
     ".nii": nifti_stored,
     ".nii.gz": nifti_stored,
     ".zarr": zarr_levels,
+    ".svs": tiff_levels,
+    ".ndpi": tiff_levels,
+    ".lsm": tiff_levels,
+    ".czi": czi_levels,
+    ".nd2": nd2_levels,
+    ".mrxs": slide_levels,
+    ".scn": slide_levels,
+    ".bif": slide_levels,
+    ".vms": slide_levels,
+    ".svslide": slide_levels,
 }

@@ -1,4 +1,4 @@
-"""Headers of TIFF files of every kind: plain, ImageJ, OME, BigTIFF, tiled, pyramids, any compression."""
+"""Headers of TIFF files of every kind: plain, ImageJ, OME, BigTIFF, SVS, NDPI, LSM, pyramids, any compression."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import tifffile
 
 from biounet.errors import DataError
+from biounet.images.axes import known_axes
 from biounet.images.channels import imagej_names, ome_names
 from biounet.images.image import Array, Header
 
@@ -38,7 +39,7 @@ def tiff_header(path: Path) -> Header:
     """
     with opened_tiff(path) as tif:
         series = tif.series[0]
-        axes, notes = _axes(path, series.axes, series.shape)
+        axes, notes = known_axes(path, series.axes, series.shape)
         page = series.keyframe
         return Header(
             axes,
@@ -127,22 +128,6 @@ def _short(text: str) -> str:
     return " ".join(re.sub(r"^<[^>]*>\s*", "", text).split())[:100]
 
 
-def _axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
-    """Axes as letters of ITCZYX; one axis of unknown meaning becomes I."""
-    axes = stored.replace("S", "C").replace("Q", "I")
-    foreign = [axis for axis in axes if axis not in "ITCZYX"]
-    if len(foreign) == 1 and "I" not in axes:
-        axes = axes.replace(foreign[0], "I")
-    if len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set("ITCZYX"):
-        raise DataError(
-            f"{path}: axes {stored} of shape {shape} cannot be told apart; "
-            "save the image with its axes (ImageJ hyperstack or OME-TIFF, letters TZCYX)"
-        )
-    if foreign:
-        return axes, (f"axis {foreign[0]} taken as separate images",)
-    return axes, ()
-
-
 def _other_series(tif: Any) -> tuple[str, ...]:
     if tif.is_ome and tif.series[0].kind != "ome":
         return ("part of an OME image in several files: the pages in this file, without their axes",)
@@ -183,6 +168,10 @@ def _pixel_size(tif: Any, axes: str) -> tuple[float, ...] | None:
             sizes = _ome_sizes(tif.ome_metadata or "")
         elif tif.is_imagej:
             sizes = _imagej_sizes(tif)
+        elif tif.is_svs:
+            sizes = _aperio_sizes(tif.pages[0].description)
+        elif tif.is_lsm:
+            sizes = {axis: 1e6 * float(tif.lsm_metadata[f"VoxelSize{axis}"]) for axis in "ZYX"}
         else:
             sizes = _tagged_sizes(tif.pages[0])
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
@@ -211,6 +200,12 @@ def _imagej_sizes(tif: Any) -> dict[str, float]:
     return sizes
 
 
+def _aperio_sizes(description: str) -> dict[str, float]:
+    """From the item ``MPP`` of an SVS description, um per pixel."""
+    stated = re.search(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)", description)
+    return dict.fromkeys("YX", float(stated[1])) if stated else {}
+
+
 def _tagged_sizes(page: Any) -> dict[str, float]:
     """From the resolution tags, in centimetres only: inches there are mostly a screen's or printer's."""
     if int(page.tags["ResolutionUnit"].value) != _CENTIMETER:
@@ -219,7 +214,7 @@ def _tagged_sizes(page: Any) -> dict[str, float]:
 
 
 def _channel_names(tif: Any, axes: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """One a channel, as OME or ImageJ state them; () for one channel, samples of a colour, or no statement."""
+    """One a channel, as OME, ImageJ or LSM state them; () for one channel, samples of a colour, or no statement."""
     count = shape[axes.index("C")] if "C" in axes else 1
     if count == 1 or axes.endswith("C"):
         return ()
@@ -228,6 +223,8 @@ def _channel_names(tif: Any, axes: str, shape: tuple[int, ...]) -> tuple[str, ..
         names = ome_names(tif.ome_metadata or "")
     elif tif.is_imagej:
         names = imagej_names((tif.imagej_metadata or {}).get("Labels"), count)
+    elif tif.is_lsm:
+        names = tuple(map(str, (tif.lsm_metadata.get("ChannelColors") or {}).get("ColorNames", ())))
     return names if len(names) == count else ()
 
 

@@ -57,6 +57,7 @@ def infer_meaning(
     task: str | None = None,
     declared: Sequence[int] = (),
     objects: bool = False,
+    by: str = "",
 ) -> Meaning:
     """Judge all annotations of a data set together, int32 (Z)YX each, values below 0 unknown.
 
@@ -66,7 +67,8 @@ def infer_meaning(
     with one nucleus of id 1 says nothing of the others. ``declared``: class values that the data set
     itself states; they decide, and hold also where a value does not occur. ``objects``: every value is
     known to be the id of one object, as where each was drawn by itself. ``task`` overrides all;
-    asking for instances where the values are classes makes an object of every separate piece.
+    asking for instances where the values are classes makes an object of every separate piece. ``by``: who
+    declares classes or task, in words; "" where the user asks for the task.
 
     Raises `DataError` for no labels, empty ones, or values that are not among the declared;
     `UsageError` for another ``task``.
@@ -80,12 +82,12 @@ def infer_meaning(
     if not found - {0}:
         raise DataError(f"all {len(labels)} masks are empty: no value above 0; annotate at least one object")
     if task == "classes":
-        return _classes(found | set(declared), "as asked for")
+        return _classes(found | set(declared), f"declared by {by}" if by else "as asked for")
     if objects:
         return Meaning("instances", (), "every object was drawn by itself: instances")
-    judged = _declared(found, declared) if declared else _judged(labels, sets, found)
+    judged = _declared(found, declared, by or "the data set") if declared else _judged(labels, sets, found)
     if task == "instances":
-        return _as_instances(judged)
+        return _as_instances(judged, f"declared by {by}" if by else "as asked for")
     return judged
 
 
@@ -114,14 +116,14 @@ def _classes(found: frozenset[int], evidence: str) -> Meaning:
     return Meaning("classes", values, f"values {_listed(values)} are classes: {evidence}")
 
 
-def _declared(found: frozenset[int], declared: Sequence[int]) -> Meaning:
+def _declared(found: frozenset[int], declared: Sequence[int], by: str) -> Meaning:
     foreign = sorted(found - set(declared))
     if foreign:
         raise DataError(
             f"label values {_listed(foreign)} are not among the declared classes "
             f"{_listed(sorted(declared))}; correct the masks or the declaration"
         )
-    return _classes(frozenset(declared), "declared by the data set")
+    return _classes(frozenset(declared), f"declared by {by}")
 
 
 def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: frozenset[int]) -> Meaning:
@@ -139,11 +141,11 @@ def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: fro
     return _instances(f"{pieces:.1f} pieces per value and image in {masks}")
 
 
-def _as_instances(judged: Meaning) -> Meaning:
+def _as_instances(judged: Meaning, evidence: str) -> Meaning:
     if judged.task == "instances":
         return judged
     values = _listed(judged.values)
-    reason = f"instances as asked for: with values {values} in all masks, every separate piece is an object"
+    reason = f"instances {evidence}: with values {values} in all masks, every separate piece is an object"
     return Meaning("instances", (), reason, pieces=True)
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from biounet.images.dataset import Dataset
 from biounet.images.drawings import is_drawing
 from biounet.images.examples import Example
 from biounet.labels.kinds import cell_classes, class_image, classes_of, ids_of
 from biounet.labels.meaning import Meaning, infer_meaning
+
+Labels = npt.NDArray[np.int32]
 
 
 def understand(
@@ -26,20 +31,36 @@ def understand(
     names = cell_classes(example.kinds for example in examples) if object_classes else ()
     if not names:
         examples = [replace(example, kinds={}) for example in examples]
-    asked = task or (dataset.task if dataset else None)
-    declared = dataset.values if dataset else ()
-    if asked == "classes" and drawn:
+    if (task or (dataset and dataset.task)) == "classes" and drawn:
         return _as_classes(examples, names)
-    meaning = infer_meaning([e.labels for e in examples], task=asked, declared=declared, objects=drawn)
+    meaning = declared_meaning([e.labels for e in examples], dataset, task=task, objects=drawn)
     if meaning.task == "classes":
-        named = dataset.value_names if dataset and len(dataset.value_names) > max(meaning.values) else ()
-        return list(examples), replace(meaning, value_names=tuple(named[v] for v in meaning.values if named))
+        return list(examples), meaning
     if len(names) > 1:
         listed = ", ".join(f"{name} ({sum(list(e.kinds.values()).count(name) for e in examples)})" for name in names)
         without = sum(len(set(ids_of(e.labels)) - set(e.kinds)) for e in examples)
         unknown = f"; {without} objects without a name: of unknown class" if without else ""
         meaning = replace(meaning, reason=f"{meaning.reason}; classes of objects by name: {listed}{unknown}")
     return list(examples), replace(meaning, cell_classes=names)
+
+
+def declared_meaning(
+    labels: Sequence[Labels], dataset: Dataset | None, *, task: str | None = None, objects: bool = False
+) -> Meaning:
+    """What label values mean by ``task``, else by what the data set declares, else by the values themselves.
+
+    Classes have the names that the data set declares. Raises as `meaning.infer_meaning` does.
+    """
+    values, by = (dataset.values, dataset.declared_by) if dataset else ((), "")
+    if task is None and dataset and not values:
+        meaning = infer_meaning(labels, task=dataset.task, objects=objects, by=by)
+    else:
+        meaning = infer_meaning(labels, task=task, declared=values, objects=objects, by="" if task else by)
+    names = dict(zip(values, dataset.value_names, strict=True)) if dataset and dataset.value_names else {}
+    if meaning.task != "classes" or not names:
+        return meaning
+    named = tuple(names.get(value, str(value)) for value in meaning.values)
+    return replace(meaning, value_names=named, reason=f"{meaning.reason}; called {', '.join(named)}")
 
 
 def _as_classes(examples: Sequence[Example], names: tuple[str, ...]) -> tuple[list[Example], Meaning]:

@@ -89,7 +89,8 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
         statements = (f"{len(examples)} pairs of arrays",)
     if settings.channels == ():
         raise UsageError("--channels names none; write names or positions from 0 with commas, as DAPI,2")
-    examples, names, said = _chosen_channels(examples, settings.channels)
+    by = data.declared_by if isinstance(data, Dataset) and data.channel_names else ""
+    examples, names, said = _chosen_channels(examples, settings.channels, by or "the files")
     _check_sizes(examples)
     examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
     _check_annotation(examples)
@@ -99,11 +100,12 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
 
 
 def _chosen_channels(
-    examples: Sequence[Example], channels: Sequence[int | str] | None
+    examples: Sequence[Example], channels: Sequence[int | str] | None, by: str
 ) -> tuple[list[Example], tuple[str, ...], tuple[str, ...]]:
     """Examples with these channels alone, in one order; their names, or positions; and what to say of it.
 
     Files that name their channels are brought into the order of the first, whichever way each stores them.
+    ``by``: who names them.
     """
     if not examples:
         return [], (), ()
@@ -117,7 +119,7 @@ def _chosen_channels(
             first.channel_names[k] for k in find_channels(wanted, first.channel_names, len(first.image), first.name)
         ]
         names = tuple(map(str, wanted))
-        said = (f"channels {', '.join(names)}, as the files name them",)
+        said = (f"channels {', '.join(names)}, as {by} name{'s' * (by != 'the files')} them",)
     elif channels is None:
         return list(examples), tuple(map(str, range(len(first.image)))), ()
     else:
@@ -142,7 +144,8 @@ def _understood(
         drawn = [e.with_labels(_zero_unknown(e)) for e in examples]
         left = any((labels == 0).any() for labels in (e.labels for e in drawn))
         declared = [v for v in (dataset.values if dataset else ()) if v != 0 or left]
-        found = infer_meaning([e.labels for e in drawn], task="classes", declared=declared)
+        rest = "what is left of the annotation where 0 is unknown"
+        found = infer_meaning([e.labels for e in drawn], task="classes", declared=declared, by=rest)
         names = dict(zip(meaning.values, meaning.value_names, strict=False))
         meaning = replace(found, value_names=tuple(names[v] for v in found.values if v in names))
         return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning

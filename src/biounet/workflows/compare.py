@@ -100,8 +100,8 @@ def compare(
     """
     check_methods(methods)
     out = Path(out)
-    truths, declared, asked, reasons = read_truth(Path(data))
-    truths, meaning = understand_truths(truths, declared, terms.task or asked)
+    truths, dataset, reasons = read_truth(Path(data))
+    truths, meaning = understand_truths(truths, dataset, terms.task)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
     chosen, why = choose_images(truths, list(models.values()), terms.only)
     said = [*reasons, meaning.reason, *why]

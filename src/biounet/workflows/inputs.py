@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
 from biounet.images.channels import find_channels
+from biounet.images.foreign import advice
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
@@ -29,6 +30,8 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> lis
         path = Path(item)
         if path.is_dir() and not known_suffix(path):  # an OME-Zarr folder counts as one file
             inside = sorted(p for p in path.iterdir() if known_suffix(p) and not p.name.startswith("."))
+            if not inside and (what := advice(sorted(path.iterdir()))):
+                raise DataError(f"{path}: {what}")
             if not inside:
                 raise DataError(
                     f"{path}: holds no image of a known format ({', '.join(READERS)}); name a folder of images"

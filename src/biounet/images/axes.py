@@ -1,0 +1,27 @@
+"""The axes that a file names, as letters of ITCZYX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biounet.errors import DataError
+
+
+def known_axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
+    """Axes as letters of ITCZYX, and what had to be inferred; one axis of unknown meaning becomes I.
+
+    ``stored``: a letter for each axis of ``shape``; S (samples of a colour) becomes C. Raises `DataError`
+    where they cannot be told apart.
+    """
+    axes = stored.replace("S", "C").replace("Q", "I")
+    foreign = [axis for axis in axes if axis not in "ITCZYX"]
+    if len(foreign) == 1 and "I" not in axes:
+        axes = axes.replace(foreign[0], "I")
+    if len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set("ITCZYX"):
+        raise DataError(
+            f"{path}: axes {stored} of shape {shape} cannot be told apart; "
+            "save the image with its axes (ImageJ hyperstack or OME-TIFF, letters TZCYX)"
+        )
+    if foreign:
+        return axes, (f"axis {foreign[0]} taken as separate images",)
+    return axes, ()
