@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -105,6 +106,8 @@ def _watch(folder: Path):  # type: ignore[no-untyped-def]
     home = str(folder)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "socket.__new__" and arguments[1] == socket.AF_UNIX:
+            return  # the pair by which asyncio, and zarr in it, wakes its loop; connecting is another event
         if event.startswith(_FORBIDDEN):
             raise Forbidden(f"{event} {arguments!r}"[:300])
         if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):

@@ -13,6 +13,7 @@ from PIL import Image
 from roifile import ImagejRoi, roiwrite
 
 from biounet.images.layouts import LAYOUTS, find_dataset, load
+from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "layouts.md"
 SECTION = re.compile(r"^## (.*?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -53,7 +54,7 @@ def files_of(tree):
     for line in tree.splitlines():
         depth = (len(line) - len(line.lstrip())) // 4
         above = [*above[:depth], line.strip()]
-        if not line.endswith("/"):
+        if not line.endswith("/") or (len(above) > 1 and above[-2] == "labels/"):
             yield "".join(above)
 
 
@@ -65,7 +66,11 @@ def make(path, listed):
     if path.stem.endswith(("_ignore", "_region")):  # a corner without cells; all of it
         array = np.full(CELLS.shape, path.stem.endswith("_region"), np.uint8)
         array[:2, :2] = 1
-    if path.name == "dataset.json":
+    if ".zarr" in str(path):
+        image = next(parent for parent in path.parents if parent.suffix == ".zarr")
+        write_zarr_labels(image, lambda a, b: PICTURE[tuple(map(slice, a, b))], CELLS.shape, largest_id=99)
+        add_zarr_labels(image, path.name, lambda a, b: CELLS[tuple(map(slice, a, b))], largest_id=2)
+    elif path.name == "dataset.json":
         path.write_text(json.dumps({"labels": {"background": 0, "left": 1, "right": 2}}))
     elif path.suffix == ".json":
         objects = [{"image_id": k, "segmentation": [np.ravel(c).tolist()]} for k in (1, 2) for c in CORNERS]
@@ -112,7 +117,8 @@ def test_the_command_finds_the_tree(heading, tree, commands, tmp_path):
     assert commands
     for command in commands:
         dataset = found_by(command, tmp_path)
-        assert dataset.layout == LAYOUT.get(heading, heading)
+        named = "--images" in command and heading == "OME-Zarr labels"
+        assert dataset.layout == ("--images and --masks" if named else LAYOUT.get(heading, heading))
         assert [item.name for item in dataset.items] == NAMES.get(heading, ["day1", "day2"])
         for example in load(dataset):
             assert len(np.unique(example.labels[example.labels > 0])) == 2

@@ -15,6 +15,7 @@ from biounet.images.examples import load as load_examples
 from biounet.images.formats import known_suffix, read_header, read_image
 from biounet.images.image import Header, check_finite, planes
 from biounet.images.layouts import find_dataset
+from biounet.images.regions import open_regions
 from biounet.images.rois import has_rois
 from biounet.labels.understanding import understand
 from biounet.model_file import _KEY, _canonical, _digest, load_model
@@ -54,6 +55,17 @@ def _header_beside(path: Path) -> Header:
     return read_header(image)
 
 
+def read_zarr(path: Path) -> None:
+    """The OME-Zarr image that holds the file: whole, a region of every level, and with its labels as a data set."""
+    image = next(parent for parent in path.parents if parent.suffix == ".zarr")
+    read_picture(image)
+    with open_regions(image) as regions:
+        for level in range(len(regions.levels)):
+            regions.read_item(0, ndim=2, level=level)
+    dataset = find_dataset(image.parent)
+    understand(load_examples(dataset), dataset)
+
+
 def read_folder(path: Path) -> None:
     """The data set in the topmost folder."""
     root = next(p for p in (path.parent, path.parent.parent) if (p / "masks").is_dir() or p == path.parent)
@@ -83,6 +95,7 @@ def read_resealed_model(path: Path) -> None:
 READERS: dict[str, Callable[[Path], None]] = {
     "image": read_picture,
     "rois in tiff": read_rois_inside,
+    "zarr": read_zarr,
     "outlines": read_outlines,
     "folder": read_folder,
     "model": read_model,

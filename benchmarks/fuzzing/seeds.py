@@ -15,14 +15,18 @@ from tempfile import TemporaryDirectory
 import nibabel
 import numpy as np
 import tifffile
+import zarr
 from PIL import Image
 from roifile import ImagejRoi
 
 from biounet.geometry import unet_geometry
 from biounet.images.normalize import Normalisation
+from biounet.images.ome_zarr_labels import add_zarr_labels
 from biounet.model_file import Model, save_model
 
 Ranges = list[tuple[int, int]]
+
+_METADATA = (".zattrs", ".zarray", ".zgroup", "zarr.json")  # of zarr, format 2 and 3
 
 IMAGE = (np.arange(24 * 32).reshape(24, 32) * 7 % 251).astype(np.uint8)
 CELLS = np.zeros((24, 32), np.uint16)
@@ -50,7 +54,7 @@ class Seed:
 
 def all_seeds() -> list[Seed]:
     """The seeds in a fixed order, the same bytes every time."""
-    return [*_tiffs(), *_pictures(), *_arrays(), *_outlines(), *_lists(), *_models()]
+    return [*_tiffs(), *_pictures(), *_arrays(), *_zarrs(), *_outlines(), *_lists(), *_models()]
 
 
 def tiff(array: np.ndarray, **options: object) -> bytes:
@@ -155,6 +159,45 @@ def _arrays() -> Iterable[Seed]:
         yield Seed(f"{name} gz", "image", "a.nii.gz", data, [(0, size)], wrap=_gzipped)
     packed = _gzipped(nibabel.Nifti1Image(volume, np.eye(4)).to_bytes())
     yield Seed("gz itself", "image", "a.nii.gz", packed, [(0, 20), (len(packed) - 8, len(packed))])
+
+
+def _zarrs() -> Iterable[Seed]:
+    """OME-Zarr images with labels inside, of both versions: every file of metadata, and a chunk of each."""
+    for version in ("0.4", "0.5"):
+        with TemporaryDirectory() as temporary:
+            image = Path(temporary) / "a.zarr"
+            _write_zarr(image, version)
+            files = {str(file.relative_to(temporary)): file.read_bytes() for file in image.rglob("*") if file.is_file()}
+        chunks = {folder: [name for name in sorted(files) if _is_chunk(name, folder)] for folder in ("0", "labels")}
+        described = [name for name in sorted(files) if Path(name).name in _METADATA and files[name].strip() != b"{}"]
+        for name in (*described, *(found[0] for found in chunks.values())):
+            others = {other: content for other, content in files.items() if other != name}
+            data = files[name]
+            text = "json" if name in described else ""
+            yield Seed(f"ome-zarr {version} {name}", "zarr", name, data, [(0, len(data))], others, text=text)
+
+
+def _is_chunk(name: str, folder: str) -> bool:
+    """Whether a file holds pixels of the image ("0") or of its labels."""
+    parts = Path(name).parts
+    return parts[1] == folder and parts[-1].isdecimal()
+
+
+def _write_zarr(path: Path, version: str) -> None:
+    """A small image of two levels in two chunks, with labels that biounet writes."""
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    scales = [[{"type": "scale", "scale": [0.5 * step] * 2}] for step in (1, 2)]
+    levels = [{"path": str(k), "coordinateTransformations": scale} for k, scale in enumerate(scales)]
+    ome = {"multiscales": [{"version": version, "axes": axes, "datasets": levels}]}
+    form, attributes = (2, ome) if version == "0.4" else (3, {"ome": {"version": "0.5", **ome}})
+    names = {"name": "v2" if form == 2 else "default", "separator": "/"}
+    group = zarr.open_group(path, mode="w", zarr_format=form, attributes=attributes)
+    for level, pixels in enumerate((IMAGE, IMAGE[::2, ::2])):
+        array = group.create_array(
+            str(level), shape=pixels.shape, dtype=pixels.dtype, chunks=(12, 16), chunk_key_encoding=names
+        )
+        array[...] = pixels
+    add_zarr_labels(path, "cells", lambda start, stop: CELLS[tuple(map(slice, start, stop))], largest_id=2)
 
 
 def _gzipped(data: bytes) -> bytes:
