@@ -39,7 +39,7 @@ class Tuner:
     ``probabilities`` of the cell class and ``truths`` (int32), pairs of equal shape (Z)YX. Searched
     in rounds until one brings no gain, each round trying all combinations of threshold and
     give-back, then of speck and hole sizes, then all splits (with and without). Sizes are shares
-    of the truths' median object, seed depths of its radius. Among equals the first tried is kept,
+    of the median object of the images looked at, seed depths of its radius. Among equals the first tried is kept,
     and each list starts with the plainest choice; a score that is NaN counts as none. What one search
     scored serves the next. Raises `UsageError` where there are no pairs.
     """
@@ -49,12 +49,12 @@ class Tuner:
     ) -> None:
         check_pairs("probabilities", probabilities, truths)
         self._probabilities, self._truths, self._score = probabilities, truths, score
-        self._size_px = median_object_px(truths)
         self._scores: dict[tuple[InstanceSettings, int], float] = {}
 
     def best(self, images: Sequence[int] | None = None) -> InstanceSettings:
         """The best settings on the images at these positions; on all by default."""
         used = range(len(self._truths)) if images is None else images
+        size_px = median_object_px([self._truths[index] for index in used])
 
         def mean_score(settings: InstanceSettings) -> float:
             return float(np.mean([self._score_of(settings, index) for index in used]))
@@ -62,7 +62,7 @@ class Tuner:
         best = InstanceSettings()
         while True:
             before = best
-            for changes in _groups(self._size_px, self._truths[0].ndim):
+            for changes in _groups(size_px, self._truths[0].ndim):
                 best = _best(best, changes, mean_score)
             if best == before:
                 return best
