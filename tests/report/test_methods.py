@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from biounet.report.methods import methods_text
+from biounet.report.methods import methods_text, network_in_words
 from biounet.settings import read_settings
 
 
@@ -139,3 +139,29 @@ def test_partial_annotation_a_start_and_images_on_both_sides_are_said():
     assert "Pixels without annotation were unknown and left out." in text
     assert "Parts of b were on both sides." in text
     assert "minimised from the weights of a trained model (SHA-256 cafe) in 900 steps" in text
+
+
+def test_an_ensemble_is_described_by_its_kinds_of_members():
+    small, large = {"name": "unet", "width": 2}, {"name": "unet", "width": 4}
+    assert network_in_words(small) == "name unet, width 2"
+    assert network_in_words({"name": "ensemble", "members": [small, large, small]}) == (
+        "ensemble of 2 of name unet, width 2; 1 of name unet, width 4"
+    )
+
+
+def test_a_cross_validation_is_told_with_its_intervals():
+    model = facts()
+    estimate = {
+        "images": [{"name": name} for name in "abcdef"],
+        "mean": {"score": 0.7, "seg": 0.6, "pq": 0.8, "dice": None},
+        "interval": {"score": [0.5, 0.9], "seg": [0.5, 0.7], "pq": None, "dice": None},
+    }
+    known = {**model.training, "folds": 3, "estimate": estimate, "validation_images": [], "steps_done": 700}
+    text = methods_text(replace(model, network={"name": "ensemble", "members": [model.network] * 3}, training=known))
+    assert "The model is the mean of the probabilities of 3 networks, one for each fold of a cross-validation" in text
+    assert "The network was a U-Net of unpadded convolutions" in text
+    assert "in 700 steps" in text
+    assert "the weights of one step of each network were kept" in text
+    assert "Over the 6 held-back images of all folds the result was: SEG" in text
+    assert "0.600 (95 % interval 0.500 to 0.700)" in text
+    assert "0 images" not in text

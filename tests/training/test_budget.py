@@ -42,7 +42,9 @@ class Clock:
         return work
 
 
-@pytest.mark.parametrize(("budget", "steps", "timed"), [(1000.0, 2384, 15), (100.0, 204, 13), (1.0, 1, 4)])
+@pytest.mark.parametrize(
+    ("budget", "steps", "timed"), [(1000.0, 2384, 15), (100.0, 204, 13), (12.0, 3, 4), (1.0, 1, 4)]
+)
 def test_steps_are_what_is_left_after_calibration_validations_and_finishing(monkeypatch, tiny, budget, steps, timed):
     """97 % of the budget, less the timed steps of 0.4 s and a validation of 2 s, less 4 validations to come.
 
@@ -70,7 +72,20 @@ def test_steps_are_what_is_left_after_calibration_validations_and_finishing(monk
     )
     assert len(taken) == timed
     assert (found.step_seconds, found.validation_seconds) == pytest.approx((0.4, 2.0))
-    assert found.steps == steps == max(1, int((0.97 * budget - (0.4 * timed + 2) - 4 * 2) / 0.4 - 1e-6))
+    left = 0.97 * budget - (0.4 * timed + 2)
+    assert found.steps == steps
+    assert found.validations == min(4, steps)
+    if budget > 1:
+        assert left - 2.4 < 0.4 * steps + 2 * found.validations <= left + 1e-6
+
+
+def test_where_validations_take_most_of_the_time_it_is_said_how_to_have_fewer():
+    assert str(budgets.Calibration(100, 0.5, 2.0, 12)) == (
+        "100 steps of 0.5 s and 12 validations of 2 s; --steps 100 repeats this run"
+    )
+    assert str(budgets.Calibration(40, 0.5, 2.0, 12)).endswith(
+        "; validations take most of the time, --set training.validations=3 leaves more for steps"
+    )
 
 
 @pytest.mark.parametrize("preset", ["paper", "standard"])

@@ -76,7 +76,7 @@ def test_a_budget_becomes_steps_once_and_they_are_printed_and_kept(
 
     def calibrated(*_, budget_s, **__):
         calls.append(budget_s)
-        return Calibration(12, 0.25, 0.5)
+        return Calibration(12, 0.25, 0.5, 2)
 
     monkeypatch.setattr(running, "calibrate", calibrated)
     out = tmp_path / "model.safetensors"

@@ -53,12 +53,12 @@ def check(
 
 def _check_model(path: Path, device: str, console: Console) -> None:
     from biounet.checks.model import TOLERANCE, check_model
-    from biounet.report.methods import methods_text
+    from biounet.report.methods import methods_text, network_in_words
     from biounet.training.estimate import judged_images
 
     found = check_model(path, device=device)
     model = found.model
-    network = ", ".join(f"{k} {v}" for k, v in model.network.items())
+    network = network_in_words(model.network)
     what = "a biounet model" if model.exported is None else "exported from the biounet model"
     console.result(f"{path}: {what}, checksum {model.sha256[:16]} as stated")
     console.result(f"task {model.task}; classes {', '.join(model.classes)}; {len(model.channels)} channel(s)")

@@ -18,6 +18,7 @@ class TrainingListener:
         self.summary: dict[str, Any] = {}
         self._fold = 0  # whose event is heard; 0 outside folds
         self._folds = 1
+        self._said: set[str] = set()  # of all folds together
         self._done: dict[int, int] = {}  # steps, loss and score of each fold
         self._loss: dict[int, float] = {}
         self._score: dict[int, str] = {}
@@ -31,10 +32,12 @@ class TrainingListener:
         self._fold = 0
 
     def _planned(self, event: Any) -> None:
-        """All that was decided; of other folds than the first only where they begin."""
+        """All that was decided and not said before; of other folds than the first only where they begin."""
         self._done[self._fold] = event.resumed_at
         for line in event.statements if self._fold < 2 else event.statements[-1:]:
-            self.console.note(self._named(line))
+            if self._fold == 0 or line not in self._said:
+                self.console.note(self._named(line))
+        self._said.update(event.statements if self._fold == 0 else ())
 
     def _noted(self, event: Any) -> None:
         self.console.note(self._named(event.text))

@@ -86,6 +86,15 @@ def methods_text(model: Trained) -> str:
     return "\n".join([paragraph, "", "References", *named])
 
 
+def network_in_words(network: Mapping[str, Any]) -> str:
+    """The description of a network in one line; members of an ensemble that are alike are described once."""
+    if network.get("name") != "ensemble":
+        return ", ".join(f"{key} {value}" for key, value in network.items())
+    members = [network_in_words(member) for member in network["members"]]
+    kinds = [f"{members.count(member)} of {member}" for member in dict.fromkeys(members)]
+    return f"ensemble of {'; '.join(kinds)}"
+
+
 def _task(model: Trained) -> str:
     versions = model.training.get("versions", {})
     release = f" {versions['biounet']}" if versions.get("biounet") else ""

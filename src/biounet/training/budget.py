@@ -26,11 +26,23 @@ _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Calibration:
-    """Seconds per step and per validation, and the number of steps they allow."""
+    """Seconds per step and per validation, and the number of steps they allow beside so many validations."""
 
     steps: int
     step_seconds: float
     validation_seconds: float
+    validations: int
+
+    def __str__(self) -> str:
+        validating = self.validations * self.validation_seconds
+        hint = ""
+        if validating > self.steps * self.step_seconds and self.validations > 1:
+            fewer = max(1, self.validations // 4)
+            hint = f"; validations take most of the time, --set training.validations={fewer} leaves more for steps"
+        return (
+            f"{self.steps} steps of {self.step_seconds:.3g} s and {self.validations} validations of "
+            f"{self.validation_seconds:.3g} s; --steps {self.steps} repeats this run{hint}"
+        )
 
 
 def parse_duration(text: str) -> float:
@@ -78,6 +90,13 @@ def calibrate(
     validate(trial.average)
     validation_seconds = time.perf_counter() - began
     left = budget_s * (1 - _FINISHING_SHARE) - (time.perf_counter() - start)
-    left -= settings.validations * validation_seconds
-    steps = max(1, int(left / step_seconds))
-    return Calibration(steps, step_seconds, validation_seconds)
+    steps = _affordable(left, step_seconds, validation_seconds, settings.validations)
+    return Calibration(steps, step_seconds, validation_seconds, min(steps, settings.validations))
+
+
+def _affordable(seconds: float, step_s: float, validation_s: float, validations: int) -> int:
+    """Steps for which there is time beside the validations, at least one; of few steps each is validated."""
+    steps = int((seconds - validations * validation_s) / step_s)
+    if steps < validations:
+        steps = int(seconds / (step_s + validation_s))
+    return max(1, steps)

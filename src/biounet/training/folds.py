@@ -118,11 +118,7 @@ class CrossValidation:
         run.prepare(self.devices[0], origin=self.job.origin_sha256)
         with _threads(threads_of_each(self.devices)[0]):
             found = run.calibrate((budget - self._seconds()) / rounds)
-        return found.steps, (
-            f"a budget of {budget:g} s, shared by {self.folds} folds, buys each {found.steps} steps of "
-            f"{found.step_seconds:.3g} s and {self.job.settings.training.validations} validations of "
-            f"{found.validation_seconds:.3g} s; --steps {found.steps} repeats this run"
-        )
+        return found.steps, f"a budget of {budget:g} s, shared by {self.folds} folds, buys each {found}"
 
     def _resumed(self, steps: int | None, budget: float | None) -> tuple[int, str]:
         """The number of steps of the cross-validation that is gone on with, which must be the same one."""

@@ -129,11 +129,7 @@ class Run:
         budget = DEFAULT_BUDGET_S if budget is None else budget
         found = self.calibrate(budget - self._seconds())
         self.state.facts["steps"] = found.steps
-        return (
-            f"a budget of {budget:g} s buys {found.steps} steps of {found.step_seconds:.3g} s "
-            f"and {self.settings.training.validations} validations of {found.validation_seconds:.3g} s; "
-            f"--steps {found.steps} repeats this run"
-        )
+        return f"a budget of {budget:g} s buys {found}"
 
     def calibrate(self, budget_s: float) -> Calibration:
         """The steps that a budget in seconds, from now on, buys; found by timing some on a copy."""

@@ -14,6 +14,7 @@ from biounet.geometry import Geometry, frame_of, mirrored
 from biounet.inference.predict import softmax
 from biounet.inference.proof import golden_of
 from biounet.model_file import Model
+from biounet.report.methods import network_in_words
 from biounet.training.estimate import judged_images
 
 Float32 = npt.NDArray[np.float32]
@@ -101,7 +102,7 @@ def documentation(model: Model, name: str) -> str:
         f"- Channels: {', '.join(model.channels)}. Classes: {', '.join(model.classes)}.",
         f"- Pixel size: {_pixel_size(model)}.",
         f"- Normalisation: {_normalisation(model)} It stands in the description as preprocessing.",
-        f"- Network: {', '.join(f'{key} {value}' for key, value in model.network.items())}.",
+        f"- Network: {network_in_words(model.network)}.",
         "",
         "## Output",
         "",
