@@ -7,7 +7,7 @@ from biounet.errors import UsageError
 from biounet.labels.components import components
 from biounet.labels.instances import InstanceSettings, instances
 from biounet.labels.targets import carve
-from biounet.labels.tuning import median_object_px, tune
+from biounet.labels.tuning import Tuner, median_object_px, tune
 from biounet.samples.synthetic import synthetic_cells
 
 
@@ -50,6 +50,22 @@ def test_the_size_of_specks_is_found_on_two_pictures():
     assert settings.smallest_px > 1
     assert all(instances(p, settings).max() == t.max() for p, t in zip(probabilities, truths, strict=True))
     assert tune(probabilities, truths, count_score) == settings
+
+
+def test_images_left_out_of_a_search_have_no_say_in_it():
+    """Also not by the size of their objects: among small specks and cells of 24 px stands one of 90 px."""
+    rng = np.random.default_rng(0)
+    truths = [components(synthetic_cells((96, 96), seed=seed, diameter_px=24, cells=6)[1] > 0) for seed in (3, 4)]
+    y, x = np.mgrid[:96, :96]
+    truths += [(np.hypot(y - 48, x - 48) < 45).astype(np.int32)] * 20
+    probabilities = [np.where(truth > 0, 0.95, 0.2).astype(np.float32) for truth in truths]
+    for probability, truth in zip(probabilities, truths, strict=True):
+        probability[(rng.random(truth.shape) < 0.02) & (truth == 0)] = 0.99
+    alone = tune(probabilities[:2], truths[:2], count_score)
+    assert alone.smallest_px > 1
+    tuner = Tuner(probabilities, truths, count_score)
+    assert tuner.best() != alone
+    assert tuner.best([0, 1]) == alone
 
 
 def test_touching_cells_are_split_where_that_scores_better():
