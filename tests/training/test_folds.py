@@ -12,6 +12,7 @@ from biounet.checks.model import check_model
 from biounet.errors import BiounetError, UsageError
 from biounet.inference.torch_engine import TorchEngine, torch_network
 from biounet.model_file import load_model
+from biounet.training.budget import Calibration
 from biounet.training.data import read_training_data
 from biounet.training.estimate import SCORE
 from biounet.training.fold_job import fold_job
@@ -181,14 +182,23 @@ def test_what_goes_wrong_in_a_process_is_said_and_the_others_are_ended(cells, ti
         train(cells, tmp_path / "m", settings=settings, steps=40, folds=2, device="cpu,cpu")
 
 
-def test_the_budget_is_shared_and_said_so(cells, tiny):
-    planned = rehearse(cells, settings=tiny(), budget=8.0, folds=4)
-    said = [line for line in planned.statements if "shared by 4 folds" in line]
-    assert said[0].startswith("a budget of 8 s, shared by 4 folds, buys each ")
-    assert said[0].endswith(f"--steps {planned.steps} repeats this run")
-    alone = rehearse(cells, settings=tiny(), budget=8.0)
-    assert planned.steps < alone.steps / 2
-    assert any(line.startswith("each fold, expected: ") for line in planned.statements)
+@pytest.mark.parametrize(("device", "rounds"), [("cpu", 4), ("cpu,cpu", 2), ("cpu,cpu,cpu", 2)])
+def test_the_budget_is_shared_by_the_folds_that_are_not_trained_at_once(cells, tiny, monkeypatch, device, rounds):
+    given = []
+
+    def calibrated(run, budget_s):
+        given.append(budget_s)
+        run.pace.step_s = 0.5
+        return Calibration(7, 0.5, 0.25, 2)
+
+    monkeypatch.setattr("biounet.training.run.Run.calibrate", calibrated)
+    planned = rehearse(cells, settings=tiny(), budget=8000.0, folds=4, device=device)
+    assert given[0] == pytest.approx(8000 / rounds, abs=60 / rounds)  # less what was spent on reading
+    assert (
+        "a budget of 8000 s, shared by 4 folds, buys each 7 steps of 0.5 s and 2 validations of 0.25 s; "
+        "--steps 7 repeats this run"
+    ) in planned.statements
+    assert any(line.startswith("each fold, expected: 0.1 min for 7 steps") for line in planned.statements)
 
 
 def test_a_resume_with_other_options_is_refused(cells, tiny, tmp_path):
