@@ -160,6 +160,7 @@ def main() -> int:
         "cases": options.cases,
         "seed": options.seed,
         "formats": len(seeds),
+        "readers": sorted({seed.reader for seed in seeds}),
         **{name: verdicts[name] for name in ("read", "refused", "failed")},
         "structural": structural / max(1, options.cases),
         "slowest_s": round(slowest, 2),
