@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,6 +16,16 @@ def _cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("biounet.inference.cache.cache_folder", lambda: folder)
         yield
+
+
+@pytest.fixture
+def real_data():
+    """The folder of public sets: ``BIOUNET_TEST_DATA``, else ``shared/data`` beside the repository."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("BIOUNET_TEST_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"real images are not there: {folder}")
+    return folder
 
 
 @pytest.fixture

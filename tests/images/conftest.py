@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -25,11 +23,3 @@ def write_pair(tmp_path):
         return root
 
     return write
-
-
-@pytest.fixture
-def real_data():
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"real images are not there: {folder}")
-    return folder
