@@ -14,6 +14,8 @@ from biounet.errors import DataError
 from biounet.images.drawings import OUTLINES
 from biounet.images.formats import read_header, read_image
 from biounet.images.layouts import find_dataset, load
+from biounet.images.ome_zarr import path_inside
+from biounet.images.ome_zarr_labels import add_zarr_labels
 
 IMAGE = np.zeros((24, 32), np.uint8)
 
@@ -114,6 +116,24 @@ def test_names_that_no_file_can_have(tmp_path):
         refused(find_dataset, tmp_path / "c.json", "is listed in c.json and not there")
     (tmp_path / "pairs.csv").write_text(f"image,labels\n{'x' * 300},b.tif\n")
     refused(find_dataset, tmp_path / "pairs.csv", "is not there")
+
+
+def test_what_is_too_long_for_a_name_is_told_shortened(tmp_path):
+    refused(
+        lambda path: path_inside(path, "x" * 300), tmp_path, "the metadata name 'x{80}...', which is not in the folder"
+    )
+    assert path_inside(tmp_path, "x" * 200) == "x" * 200  # not there, but it could be
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\x00b", "/".join(["x" * 200] * 30)])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_inside_zarr_whose_names_no_folder_can_have(tmp_path, write_zarr, version, name):
+    path = tmp_path / "a.zarr"
+    write_zarr(path, IMAGE, version=version)
+    add_zarr_labels(path, "cells", lambda start, stop: np.ones(np.subtract(stop, start), np.int32), largest_id=1)
+    file = path / "labels" / (".zattrs" if version == "0.4" else "zarr.json")
+    file.write_text(file.read_text().replace('"cells"', json.dumps(name)))
+    refused(lambda folder: load(find_dataset(folder)), tmp_path, "no pairs of images|1 of 1 images cannot be used")
 
 
 def test_an_outline_that_crosses_every_row_again_and_again(tmp_path):

@@ -24,6 +24,7 @@ from biounet.images.arrays import MissingPackageError
 from biounet.images.image import Array, Header
 from biounet.images.stored import Cache, Chunked, Stored
 
+_LONGEST_SHOWN = 80  # letters of a name that metadata give
 _RATIO = 20_000  # the most bytes that one stored byte can become
 _SPARSE = 1 << 30  # bytes that may lie in chunks that are not there, which hold the fill value
 _UM = {
@@ -158,7 +159,8 @@ def open_level(image: Multiscale, level: int) -> Any:
     foreign = sorted({codec for codec in _codecs(_json(path / name)) if codec not in _CODECS})
     if foreign:
         raise DataError(f"{path}: pixels are packed by {', '.join(foreign)}; known are {', '.join(sorted(_CODECS))}")
-    array = load_zarr(path).open_array(path, mode="r", zarr_format=image.zarr_format)
+    load_zarr(path)
+    array = importlib.import_module("biounet.images.zarr_blosc").open_checked(path, image.zarr_format)
     if array.ndim != len(image.axes):
         raise DataError(f"{path}: array of {array.ndim} axes, the metadata name {image.axes}; export it again")
     return array
@@ -220,11 +222,25 @@ def _pixel_size(image: Multiscale) -> tuple[float, ...] | None:
 
 
 def path_inside(path: Path, name: str) -> str:
-    """A path that the metadata of the group ``path`` name; raises `DataError` where it leads out of the group."""
+    """A path that the metadata of the group ``path`` name; raises `DataError` where it leads out of the group.
+
+    So it does for what no folder can be called.
+    """
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or ":" in name or ".." in parts:
-        raise DataError(f"{path}: the metadata name {name!r}, which is not in the folder; export it again")
+    outside = not parts or name.startswith("/") or "\\" in name or ":" in name or ".." in parts
+    if outside or not _can_be_named(path / name):
+        shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+        raise DataError(f"{path}: the metadata name {shown!r}, which is not in the folder; export it again")
     return name
+
+
+def _can_be_named(path: Path) -> bool:
+    """Whether the system can look for such a path at all: not where a name is too long or holds a zero byte."""
+    try:
+        path.exists()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _codecs(metadata: Any) -> Iterator[str]:
