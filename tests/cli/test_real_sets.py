@@ -35,14 +35,15 @@ def test_a_set_trains_without_options(biounet, real_data, tmp_path, name):
     assert model.training["steps"] == 2
 
 
-def test_a_set_of_two_kinds_is_refused_with_two_commands_that_work(biounet, real_data, tmp_path):
-    path = folder(real_data, "stardist_samples")
+def test_a_set_of_two_kinds_is_refused_with_two_commands_that_work(biounet, real_data, tmp_path, monkeypatch):
+    path = folder(real_data, "stardist_samples").resolve()
     refused = biounet("train", path, "--out", tmp_path / "m.safetensors", "--steps", "2")
     assert refused.code == 3
     commands = re.findall(r"biounet (train .*?) \(", refused.complaint)
-    assert [command.split(" --", 1)[1] for command in commands] == ["ndim 2", "ndim 3 --skip-bad"]
+    assert [command.split("model.safetensors ")[1] for command in commands] == ["--ndim 2", "--ndim 3 --skip-bad"]
     for ndim, command in zip((2, 3), commands, strict=True):
-        out = tmp_path / f"{ndim}.safetensors"
-        done = biounet(*shlex.split(command), "--out", out, "--steps", "2")
+        (tmp_path / str(ndim)).mkdir()
+        monkeypatch.chdir(tmp_path / str(ndim))
+        done = biounet(*shlex.split(command), "--steps", "2")
         assert done.code == 0, done.err
-        assert load_model(out).network["ndim"] == ndim
+        assert load_model("model.safetensors").network["ndim"] == ndim

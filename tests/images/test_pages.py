@@ -79,8 +79,8 @@ def test_two_and_three_dimensions_together_are_refused_with_two_ways_out(tmp_pat
     stacks(root, "deep", column())
     with pytest.raises(DataError, match=r"holds 1 2D images \(flat\) and 1 volumes \(deep\)") as caught:
         find_dataset(root)
-    assert f"biounet train '{root}' --ndim 2 (" in str(caught.value)
-    assert f"biounet train '{root}' --ndim 3 --skip-bad (" in str(caught.value)
+    assert f"biounet train '{root}' --out model.safetensors --ndim 2 (" in str(caught.value)
+    assert f"biounet train '{root}' --out model.safetensors --ndim 3 --skip-bad (" in str(caught.value)
     assert len(find_dataset(root, ndim=2).items) == 7
     assert [item.name for item in find_dataset(root, ndim=3, skip_bad=True).items] == ["deep"]
     with pytest.raises(DataError, match=r"flat\.tif is a single plane, not a volume"):

@@ -146,7 +146,7 @@ def _dimensions(opened: Sequence[_Opened], root: Path) -> tuple[int, str]:
         votes[2] = []  # volumes as well, of one plane
     if votes[2] and votes[3]:
         names = {ndim: ", ".join(e.item.name for e in entries[:3]) for ndim, entries in votes.items()}
-        command = f"biounet train {shlex.quote(str(root))}"
+        command = f"biounet train {shlex.quote(str(root))} --out model.safetensors"
         raise DataError(
             f"{root}: holds {len(votes[2])} 2D images ({names[2]}) and {len(votes[3])} volumes ({names[3]}), "
             f"one model takes one kind; use {command} --ndim 2 (volumes plane by plane) or "
