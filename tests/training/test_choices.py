@@ -6,7 +6,7 @@ from biounet.geometry import unet_geometry
 from biounet.settings import dotted, paper, read_settings
 from biounet.training.choices import choose, margin_warning, reach_warning
 from biounet.training.fingerprint import Fingerprint
-from biounet.training.network_choices import planned_geometry, poolings
+from biounet.training.network_choices import chosen_geometry, poolings
 
 
 def cells(diameter, *, spread=1.3, ndim=2, spacing=None):
@@ -139,11 +139,11 @@ def test_a_given_depth_that_makes_samples_mostly_margin_is_kept_and_said_with_th
     small = Fingerprint(9, (44, 44, 44), 1, (1.0,) * 3, thickness_px=(8.0, 8.0))
     settings, _ = choose(paper(), small, task="classes")
     assert settings.network.depth == 4
-    words = margin_warning(settings, small, planned_geometry(settings, 3))
+    words = margin_warning(settings, small, chosen_geometry(settings, 3))
     # margin 92 a side: inputs of 44 + 184 = 228 and up to the next admissible, 188 + k * 16 = 236, outputs 52
     assert words.startswith("warning: with its margin a sample has 93 times the voxels of its output")
     assert "--set network.depth=null" in words
-    assert margin_warning(settings, cells(300), planned_geometry(settings, 2)) is None
+    assert margin_warning(settings, cells(300), chosen_geometry(settings, 2)) is None
 
 
 def test_nothing_drawn_gives_the_plain_network():

@@ -16,7 +16,7 @@ from biounet.labels.components import components
 from biounet.settings import Settings, standard
 from biounet.training.choices import choose
 from biounet.training.fingerprint import fingerprint
-from biounet.training.network_choices import largest_of, planned_geometry
+from biounet.training.network_choices import chosen_geometry, largest_of
 
 _PIECE = 0.2  # of the largest piece of an object: smaller pieces are specks
 _APART = 0.25  # of the median diameter: pieces farther apart are distant
@@ -238,7 +238,7 @@ def planned_reach(survey: Survey) -> int | None:
     """How far the planned network sees each way, on the axis on which it sees least; None for classes."""
     if not survey.is_instances or not survey.examples:
         return None
-    geometry = planned_geometry(_plan(survey), survey.dataset.ndim)
+    geometry = chosen_geometry(_plan(survey), survey.dataset.ndim)
     return min(max(axis) for axis in geometry.reach)
 
 

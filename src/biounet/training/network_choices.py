@@ -39,7 +39,7 @@ def planned_tile(settings: Settings, found: Fingerprint) -> tuple[int, ...]:
     return tuple(max(1, round(side * min(found.spacing) / size)) for size in found.spacing)
 
 
-def planned_geometry(settings: Settings, ndim: int) -> Geometry:
+def chosen_geometry(settings: Settings, ndim: int) -> Geometry:
     """Geometry of the U-Net of settings whose stem and depth are chosen."""
     network = settings.network
     assert network.depth is not None

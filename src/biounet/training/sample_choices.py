@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biounet.settings import Settings
 from biounet.training.fingerprint import Fingerprint
-from biounet.training.network_choices import SIDE, input_size, planned_geometry, planned_tile
+from biounet.training.network_choices import SIDE, chosen_geometry, input_size, planned_tile
 from biounet.training.rules import Choice, Rule
 
 _STD_PX = 10.0  # of the deformation, as in the paper
@@ -28,7 +28,7 @@ def _elastic(settings: Settings, found: Fingerprint, task: str) -> Choice | None
     key = "augmentation.elastic_std_px"
     if settings.network.name != "unet":
         return Choice(key, _STD_PX, "as in the paper")
-    size = input_size(settings, found, planned_geometry(settings, len(found.largest)))
+    size = input_size(settings, found, chosen_geometry(settings, len(found.largest)))
     steps = settings.augmentation.elastic_grid - 1
     apart = min((n - 1) * spacing / steps for n, spacing in zip(size, found.spacing, strict=True))
     if apart * _STD_SHARE >= _STD_PX:
