@@ -11,6 +11,7 @@ from typer.main import get_command
 from biounet.cli.app import make_app
 from biounet.images.formats import read_image
 from biounet.model_file import load_model, save_model
+from biounet.report.methods import methods_text
 
 
 def labels_of(folder, name):
@@ -84,6 +85,7 @@ def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
     assert run["versions"]["biounet"] == version("biounet")
     assert set(run["versions"]) == {"biounet", "numpy", "tifffile", "torch", "python"}
     assert all(seconds > 0 for seconds in run["seconds"].values())
+    assert run["methods"] == methods_text(load_model(model))
     (one,) = run["inputs"]
     assert (one["input"], one["name"], one["shape"], one["error"]) == (str(image), "zelle 9", [48, 48], "")
     assert "9 tiles of 20x20 pixels" in one["plan"]

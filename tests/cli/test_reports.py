@@ -15,7 +15,8 @@ from tests.cli.test_check import image_and_squares
 
 from biounet.images.annotation import load_labels
 from biounet.images.writing import write_labels
-from biounet.model_file import save_model
+from biounet.model_file import load_model, save_model
+from biounet.report.methods import methods_text
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -104,6 +105,45 @@ def test_every_page_says_how_to_repeat_it(page_of, kind):
     text = text_of(page_of(kind))
     section = text[text.index('">How to repeat it</h2>') :]
     assert f"<code>biounet {kind} " in section
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"check"}))
+def test_the_last_section_is_ready_to_paste(page_of, model, kind):
+    last = text_of(page_of(kind)).rpartition("<h2")[2]
+    assert '">For the methods section</h2>' in last
+    assert "PyTorch" in last
+    assert "SHA-256 of the training data" in last
+    assert "Ronneberger O, Fischer P, Brox T (2015)" in last
+
+
+def test_an_evaluation_tells_its_scores_in_the_paragraph(pages, model, data, biounet, tmp_path):
+    last = text_of(pages["evaluate"]).rpartition("<h2")[2]
+    assert methods_text(load_model(model)).partition("\n")[0] in last
+    assert "The predictions were compared with the annotation of 3 images: SEG" in last
+    (pages["evaluate"].parent / "run.json").rename(tmp_path / "run.json")
+    page = tmp_path / "page.html"
+    try:
+        biounet("evaluate", pages["evaluate"].parent, data, "--no-warping", "--report", page)
+    finally:
+        (tmp_path / "run.json").rename(pages["evaluate"].parent / "run.json")
+    last = text_of(page).rpartition("<h2")[2]
+    assert "PyTorch" not in last
+    assert "The predictions were compared with the annotation of 3 images: SEG" in last
+
+
+def test_a_prediction_says_what_its_seams_showed_or_that_there_are_none(biounet, model, data, tmp_path):
+    image, on = data / "images" / "zelle 9.tif", ("--device", "cpu")
+    biounet("predict", model, image, "--out", tmp_path / "whole", *on)
+    assert "Check of seams: 1 image of one tile, without seams." in text_of(tmp_path / "whole" / "report.html")
+    biounet("predict", model, image, "--out", tmp_path / "tiled", *on, "--tile", "20")
+    text = text_of(tmp_path / "tiled" / "report.html")
+    seams = json.loads((tmp_path / "tiled" / "run.json").read_text())["inputs"][0]["seams"]
+    assert seams["windows"] > 0
+    assert "without seams" not in text
+    (row,) = re.findall(
+        r'<tr><th scope="row"[^>]*>zelle 9</th>((?:<td[^>]*>[^<]*</td>)+)</tr>', text[text.index("Check of seams") :]
+    )
+    assert [float(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] == list(seams.values())
 
 
 def test_a_comparison_says_what_was_compared(pages, data, model):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from biounet.report.methods import methods_text, network_in_words
+from biounet.report.methods import methods_of_scores, methods_text, network_in_words
 from biounet.settings import read_settings
 
 
@@ -165,3 +165,34 @@ def test_a_cross_validation_is_told_with_its_intervals():
     assert "Over the 6 held-back images of all folds the result was: SEG" in text
     assert "0.600 (95 % interval 0.500 to 0.700)" in text
     assert "0 images" not in text
+
+
+SCORED = {
+    "images": ["a", "b"],
+    "mean": {"seg": 0.7, "pq": 0.8125, "dice": None, "warping_error": 3.0},
+    "interval": {"seg": [0.6, 0.8], "pq": None, "dice": None, "warping_error": None},
+    "interval_over": "images",
+}
+
+
+def test_an_evaluation_is_told_after_what_made_the_labels():
+    made = methods_text(facts())
+    paragraph, empty, heading, *references = methods_of_scores(SCORED, made).splitlines()
+    assert paragraph == made.partition("\n")[0] + (
+        " The predictions were compared with the annotation of 2 images: SEG (mean intersection over union of the "
+        "objects; Maška et al. 2014) 0.700 (95 % interval 0.600 to 0.800); panoptic quality (at an intersection over "
+        "union of 0.5; Kirillov et al. 2019) 0.812 (means over images, intervals by bootstrap over images)."
+    )
+    assert (empty, heading, references) == ("", "References", made.splitlines()[3:])
+
+
+def test_an_evaluation_of_labels_from_elsewhere_tells_its_scores_alone():
+    paragraph, _, _, *references = methods_of_scores(SCORED).splitlines()
+    assert paragraph.startswith("The predictions were compared with the annotation of 2 images: SEG")
+    assert [reference.partition(" ")[0] for reference in references] == ["Kirillov", "Maška"]
+
+
+def test_an_evaluation_whose_scores_are_all_undefined_claims_nothing():
+    undefined = {**SCORED, "mean": dict.fromkeys(SCORED["mean"])}
+    assert methods_of_scores(undefined) == ""
+    assert methods_of_scores(undefined, methods_text(facts())) == methods_text(facts())

@@ -81,9 +81,31 @@ def methods_text(model: Trained) -> str:
         *_scores(known),
         _hashes(model),
     ]
+    return _with_references(sentences)
+
+
+def methods_of_scores(result: Mapping[str, Any], made_by: str = "") -> str:
+    """The paragraph of an evaluation, and its references.
+
+    ``result``: ``images``, and ``mean``, ``interval`` by score, ``interval_over``, as `evaluation` gives them.
+    ``made_by``: the `methods_text` of the model that predicted, where it is known.
+    """
+    made, _, _ = made_by.partition("\n\n")
+    said = _means(result)
+    if not said:
+        return _with_references([made])
+    count, over = len(result["images"]), result["interval_over"]
+    scored = (
+        f"The predictions were compared with the annotation of {_counted(count, 'image')}: {'; '.join(said)} "
+        f"(means over images, intervals by bootstrap over {over})."
+    )
+    return _with_references([made, scored])
+
+
+def _with_references(sentences: Sequence[str]) -> str:
     paragraph = " ".join(sentence for sentence in sentences if sentence)
     named = [text for name, text in REFERENCES.items() if name in paragraph]
-    return "\n".join([paragraph, "", "References", *named])
+    return "\n".join([paragraph, "", "References", *named]) if named else paragraph
 
 
 def network_in_words(network: Mapping[str, Any]) -> str:
@@ -261,17 +283,22 @@ def _scores(known: Mapping[str, Any]) -> Iterator[str]:
 def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
     """Means of the cross-validation with their intervals."""
     found = known["estimate"]
-    said = []
-    for name, what in _SCORES.items():
-        if (mean := found["mean"].get(name)) is not None:
-            interval = found["interval"][name]
-            sure = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
-            said.append(f"{what} {mean:.3f}{sure}")
-    if said:
+    if said := _means(found):
         yield (
             f"Over the {_counted(len(found['images']), 'held-back image')} of all folds the result was: "
             f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
         )
+
+
+def _means(found: Mapping[str, Any]) -> list[str]:
+    """Each score that is defined with its mean and interval."""
+    said = []
+    for name, what in _SCORES.items():
+        if (mean := found["mean"].get(name)) is not None:
+            interval = found["interval"].get(name)
+            sure = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+            said.append(f"{what} {mean:.3f}{sure}")
+    return said
 
 
 def _spread(values: Sequence[float | None]) -> str:

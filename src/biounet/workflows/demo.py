@@ -35,6 +35,7 @@ from biounet.training.loop import StepDone, Validated
 from biounet.training.repeat import repeat_command
 from biounet.training.train import train
 from biounet.workflows.predict import Request, predict_files
+from biounet.workflows.predict_page import blocks_of_seams
 
 Labels = npt.NDArray[np.int32]
 Picture = npt.NDArray[np.uint8]
@@ -107,8 +108,8 @@ def run_demo(
         _training_section(events, model, check, images, truths),
         _prediction_section(done, seconds),
         Section("How to repeat it", _repeated(model, folder, command)),
-        Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
         _next_section(folder),
+        Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
     ]
     lead = (
         f"{TRAINING_IMAGES} images of {TRAINING_SHAPE[0]}x{TRAINING_SHAPE[1]} pixels were learnt from; "
@@ -230,7 +231,10 @@ def _training_section(
 def _prediction_section(done: Any, seconds: float) -> Section:
     return Section(
         "Prediction",
-        [Text(f"{done.plan}; {done.seconds:.1f} s with reading and writing. The whole demo took {seconds:.0f} s.")],
+        [
+            Text(f"{done.plan}; {done.seconds:.1f} s with reading and writing. The whole demo took {seconds:.0f} s."),
+            *blocks_of_seams([done]),
+        ],
     )
 
 

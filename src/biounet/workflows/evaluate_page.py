@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from biounet.evaluation.files import Evaluation, Pair
 from biounet.evaluation.scores import LOWER_IS_BETTER
 from biounet.evaluation.summary import flatten
 from biounet.inference.packages import installed_version
+from biounet.report.methods import methods_of_scores
 from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import (
     ERROR_COLOURS,
@@ -42,12 +43,14 @@ def write_evaluation_page(path: Path, evaluation: Evaluation, predicted: Path, c
     """
     result = evaluation.result
     order = _worst_first(evaluation)
+    run = _run_of(predicted)
     sections = [
         Section("Scores", _scores(result)),
         Section("Images, the worst first", [_per_image(evaluation, order)]),
         Section("Pictures", _figures(evaluation, order)),
         Section("What was inferred", [Table("", ["statement"], [[line] for line in evaluation.statements])]),
-        Section("How to repeat it", [Code(command, "Command"), _origin(predicted)]),
+        Section("How to repeat it", [Code(command, "Command"), _origin(run)]),
+        Section("For the methods section", [Code(_methods(result, run), "Ready to paste", wraps=True)]),
     ]
     by = "object by object" if result["task"] == "instances" else "class by class"
     lead = f"{_counted(len(order), 'image')}, compared with the truth {by}."
@@ -124,18 +127,32 @@ def _figure(pair: Pair, task: str, score: str) -> Figure:
     return Figure(f"{pair.name}: {score}", layers, note, shown=("image", "errors"), legend=legend)
 
 
-def _origin(predicted: Path) -> Table:
+def _run_of(predicted: Path) -> Mapping[str, Any]:
+    """The content of the ``run.json`` beside labels; empty where there is none of biounet."""
+    try:
+        found = json.loads(((predicted if predicted.is_dir() else predicted.parent) / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _origin(run: Mapping[str, Any]) -> Table:
     rows = [["version of biounet", installed_version("biounet")]]
     try:
-        run = json.loads(((predicted if predicted.is_dir() else predicted.parent) / "run.json").read_text("utf-8"))
         rows += [
             ["predicted by the model of SHA-256", str(run["model_sha256"])],
             ["engine", f"{run['engine']}, {run['precision']}"],
             *([f"{name} that predicted", str(value)] for name, value in run["versions"].items() if value),
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         rows.append(["predicted by", "not known: no run.json of biounet beside the labels"])
     return Table("Origin", ["what", "value"], rows)
+
+
+def _methods(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """With how the labels came about, where the file beside them tells."""
+    made_by = run.get("methods")
+    return methods_of_scores(result, made_by if isinstance(made_by, str) else "")
 
 
 def _counted(number: int, what: str) -> str:

@@ -27,6 +27,7 @@ def write_prediction_page(
         Section("Pictures", _pictures(order, figures)),
         Section("Plan and checks", _plans(results)),
         Section("How to repeat it", _origin(run, command)),
+        Section("For the methods section", [Code(run["methods"], "Ready to paste", wraps=True)]),
     ]
     write_page(path, title="biounet prediction", lead=lead, sections=sections)
 
@@ -66,16 +67,27 @@ def _pictures(order: Sequence[Done], figures: Mapping[str, Figure]) -> list[Bloc
 def _plans(results: Sequence[Done]) -> list[Block]:
     plans = Counter(done.plan for done in results if done.plan)
     blocks: list[Block] = [Table("Plans", ["plan", "images"], [[plan, count] for plan, count in plans.most_common()])]
-    checked = [(done.name, done.seams) for done in results if done.seams and done.seams.get("windows")]
-    rows = [[name, *seams.values()] for name, seams in checked]
-    if checked:
-        header = [key.replace("_", " ") for key in checked[0][1]]
-        note = "Windows across borders of tiles, computed again as one piece."
-        blocks.append(Table("Check of seams", ["image", *header], rows, note))
+    blocks += blocks_of_seams(results)
     notes = Counter(note for done in results for note in done.notes)
     if notes:
         rows = [[note, count] for note, count in notes.most_common()]
         blocks.append(Table("What was decided and warned of", ["statement", "images"], rows))
+    return blocks
+
+
+def blocks_of_seams(results: Sequence[Done]) -> list[Block]:
+    """What was found where tiles meet, by image, and how many images have no seam."""
+    blocks: list[Block] = []
+    checks = [(done.name, done.seams) for done in results if done.seams]
+    checked = [(name, seams) for name, seams in checks if seams["windows"]]
+    if checked:
+        header = [key.replace("_", " ") for key in checked[0][1]]
+        note = "Windows across borders of tiles, computed again as one piece."
+        blocks.append(
+            Table("Check of seams", ["image", *header], [[name, *seams.values()] for name, seams in checked], note)
+        )
+    if whole := len(checks) - len(checked):
+        blocks.append(Text(f"Check of seams: {_counted(whole, 'image')} of one tile, without seams."))
     return blocks
 
 

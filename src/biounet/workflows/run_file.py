@@ -12,6 +12,7 @@ from biounet.images.writing import whole_file
 from biounet.inference.engines import ENGINES, Choice
 from biounet.inference.packages import installed_version
 from biounet.model_file import Model
+from biounet.report.methods import methods_text
 from biounet.workflows.request import Done, Request
 
 
@@ -38,6 +39,7 @@ def write_run(
         "versions": {name: installed_version(name) or None for name in packages}
         | {"python": platform.python_version()},
         "seconds": {"start_up": start_up_s, "compute": compute_s},
+        "methods": methods_text(model),
         "inputs": [asdict(done) for done in results],
     }
     with whole_file(request.out / "run.json") as temporary:
