@@ -6,13 +6,13 @@ Knows nothing of where the pixels come from: a function gives each tile when it 
 from __future__ import annotations
 
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -192,4 +192,4 @@ def _packed(pixels: Array, tile: int) -> bytes:
     """A compressed tile, zeros beyond the edge of the image."""
     whole = np.zeros((tile, tile), pixels.dtype)
     whole[: pixels.shape[0], : pixels.shape[1]] = pixels
-    return zlib.compress(whole.data, 6)
+    return bytes(imagecodecs.deflate_encode(whole.tobytes(), 6))  # libdeflate: zlib's format in half its time
