@@ -22,7 +22,7 @@ from biounet.training.batches import batches
 if __name__ == "__main__":
     image, labels = np.zeros((1, 20, 20), np.float32), np.eye(20, dtype=np.int32)
     sampler = Sampler((image,), (labels,), (12, 12), (8, 8), (2, 2))
-    stream = batches(sampler, seed=0, size=1, first=0, stop=99, workers=1)
+    stream = batches(sampler, seed=0, samples=(0, 1), first=0, stop=99, workers=1)
     next(stream)
     worker = multiprocessing.active_children()[0].pid
     os.kill(worker, signal.SIGINT)  # as Ctrl-C on a terminal, which reaches every process
@@ -42,15 +42,22 @@ def sampler():
 
 
 def test_batches_are_those_of_the_sampler_in_order(sampler):
-    made = list(batches(sampler, seed=3, size=2, first=5, stop=12))
+    made = list(batches(sampler, seed=3, samples=(0, 2), first=5, stop=12))
     assert len(made) == 7
     for step, batch in enumerate(made, start=5):
         for array, expected in zip(batch, sampler.batch(3, step, 2), strict=True):
             assert np.array_equal(array, expected)
 
 
+def test_parts_of_a_batch_are_the_batch(sampler):
+    parts = [list(batches(sampler, seed=3, samples=(first, 2), first=5, stop=8)) for first in (0, 2)]
+    for step, both in enumerate(zip(*parts, strict=True), start=5):
+        for *pieces, whole in zip(*both, sampler.batch(3, step, 4), strict=True):
+            assert np.array_equal(np.concatenate(pieces), whole)
+
+
 def test_processes_make_the_same_batches_bit_for_bit(sampler):
-    options = {"seed": 1, "size": 2, "first": 2, "stop": 9}
+    options = {"seed": 1, "samples": (0, 2), "first": 2, "stop": 9}
     for alone, beside in zip(batches(sampler, **options), batches(sampler, workers=2, **options), strict=True):
         for a, b in zip(alone, beside, strict=True):
             assert a.dtype == b.dtype
@@ -60,11 +67,11 @@ def test_processes_make_the_same_batches_bit_for_bit(sampler):
 
 @pytest.mark.parametrize(("first", "stop"), [(4, 4), (7, 4)])
 def test_nothing_is_made_where_no_step_is_left(sampler, first, stop):
-    assert list(batches(sampler, seed=0, size=1, first=first, stop=stop)) == []
+    assert list(batches(sampler, seed=0, samples=(0, 1), first=first, stop=stop)) == []
 
 
 def test_closing_early_ends_the_thread(sampler):
-    stream = batches(sampler, seed=0, size=1, first=0, stop=1000)
+    stream = batches(sampler, seed=0, samples=(0, 1), first=0, stop=1000)
     next(stream)
     assert [t for t in threading.enumerate() if t.name.startswith("samples")]
     stream.close()
@@ -72,7 +79,7 @@ def test_closing_early_ends_the_thread(sampler):
 
 
 def test_a_worker_that_dies_is_one_clear_line_and_closing_early_ends_the_others(sampler):
-    stream = batches(sampler, seed=0, size=1, first=0, stop=1000, workers=1)
+    stream = batches(sampler, seed=0, samples=(0, 1), first=0, stop=1000, workers=1)
     next(stream)
     multiprocessing.active_children()[0].kill()
     with pytest.raises(BiounetError, match="one of 1 processes that make samples died.*training.workers=0"):
@@ -84,7 +91,7 @@ def test_an_error_in_the_sampler_comes_through(sampler):
     broken = Sampler(sampler.images, sampler.labels, (24, 24), (16, 16), (4, 4), class_weights=(1.0, 1.0))
     object.__setattr__(broken, "images", ())
     with pytest.raises(IndexError):
-        next(batches(broken, seed=0, size=1, first=0, stop=2))
+        next(batches(broken, seed=0, samples=(0, 1), first=0, stop=2))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals to processes on Windows")

@@ -58,7 +58,7 @@ def test_steps_are_what_is_left_after_calibration_validations_and_finishing(monk
     settings = tiny("training.validations=4").training
 
     class Sampler:
-        def batch(self, seed, step, size):
+        def batch(self, seed, step, size, first=0):
             return step
 
     found = calibrate(

@@ -61,6 +61,9 @@ def train(
     config: options.Config = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share each step; on cuda each takes a GPU.")
+    ] = 1,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -91,7 +94,7 @@ def train(
         _rehearse(console, dataset, **how)
         return
     existing = "resume" if resume else "overwrite" if overwrite else "refuse"
-    _run(console, dataset, out, existing=existing, skip_bad=skip_bad, **how)
+    _run(console, dataset, out, existing=existing, skip_bad=skip_bad, processes=processes, **how)
 
 
 def _refuse_both(**options: object) -> None:

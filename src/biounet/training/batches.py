@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from biounet.errors import BiounetError
 from biounet.samples.sampler import Sample, Sampler
@@ -22,9 +21,9 @@ _sampler: Sampler | None = None  # of a worker process, set once when it starts
 
 
 def batches(
-    sampler: Sampler, *, seed: int, size: int, first: int, stop: int, workers: int = 0
+    sampler: Sampler, *, seed: int, samples: tuple[int, int], first: int, stop: int, workers: int = 0
 ) -> Generator[Sample, None, None]:
-    """Batches of the steps first..stop-1, in order.
+    """Batches of the steps first..stop-1, in order; ``samples`` of each: the first, and how many.
 
     ``workers`` processes (started by spawn, the same on every system) make them; with 0 a thread
     beside the training does. They end with the generator. Raises `BiounetError` when a process dies.
@@ -34,11 +33,11 @@ def batches(
         waiting: deque[Future[Sample]] = deque()
         try:
             for step in range(first, min(first + ahead, stop)):
-                waiting.append(_submit(executor, sampler, workers, seed, step, size))
+                waiting.append(_submit(executor, sampler, workers, seed, step, *samples))
             for step in range(first, stop):
                 batch = waiting.popleft().result()
                 if step + ahead < stop:
-                    waiting.append(_submit(executor, sampler, workers, seed, step + ahead, size))
+                    waiting.append(_submit(executor, sampler, workers, seed, step + ahead, *samples))
                 yield batch
         except BrokenProcessPool as error:
             raise BiounetError(
@@ -57,10 +56,12 @@ def _executor(sampler: Sampler, workers: int) -> Executor:
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(sampler,))
 
 
-def _submit(executor: Executor, sampler: Sampler, workers: int, *arguments: Any) -> Future[Sample]:
+def _submit(
+    executor: Executor, sampler: Sampler, workers: int, seed: int, step: int, first: int, count: int
+) -> Future[Sample]:
     if workers == 0:
-        return executor.submit(sampler.batch, *arguments)
-    return executor.submit(_batch_in_worker, *arguments)
+        return executor.submit(sampler.batch, seed, step, count, first)
+    return executor.submit(_batch_in_worker, seed, step, count, first)
 
 
 def _start_worker(sampler: Sampler) -> None:
@@ -80,6 +81,6 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def _batch_in_worker(seed: int, step: int, size: int) -> Sample:
+def _batch_in_worker(seed: int, step: int, count: int, first: int) -> Sample:
     assert _sampler is not None
-    return _sampler.batch(seed, step, size)
+    return _sampler.batch(seed, step, count, first)

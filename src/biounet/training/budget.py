@@ -15,6 +15,7 @@ from biounet.settings import TrainingSettings
 from biounet.training.batches import batches
 from biounet.training.loop import Validate, train_step
 from biounet.training.state import TrainingState, make_optimizer
+from biounet.training.together import ALONE, Together
 
 DEFAULT_BUDGET_S = 900.0  # on a CPU, where neither --budget nor --steps is given
 _WARM_UP, _TIMED_STEPS = 3, 12  # the first ones make buffers, and find batches that were made ahead
@@ -66,24 +67,38 @@ def calibrate(
     seed: int,
     precision: str,
     budget_s: float,
+    together: Together = ALONE,
 ) -> Calibration:
     """Steps that fit into ``budget_s`` seconds, counted from now. The state is left as it was.
 
     Batches are made beside the steps, as in the run that follows, so a step is timed with what of
-    that it has to wait for, and no more.
+    that it has to wait for, and no more. Processes ``together`` time the same steps, and the first one decides.
     """
     start = time.perf_counter()
     network = copy.deepcopy(state.network)
     trial = TrainingState(network, copy.deepcopy(state.average), make_optimizer(network, settings), {})
     ends: list[float] = []
     stream = batches(
-        sampler, seed=seed, size=settings.batch_size, first=0, stop=_WARM_UP + _TIMED_STEPS, workers=settings.workers
+        sampler,
+        seed=seed,
+        samples=together.part(settings.batch_size),
+        first=0,
+        stop=_WARM_UP + _TIMED_STEPS,
+        workers=settings.workers,
     )
     with closing(stream):
         for batch in stream:
-            train_step(trial, batch, settings, rate=settings.learning_rate, seed=seed, precision=precision)
+            train_step(
+                trial,
+                batch,
+                settings,
+                rate=settings.learning_rate,
+                seed=seed,
+                precision=precision,
+                together=together,
+            )
             ends.append(time.perf_counter())
-            if len(ends) > _WARM_UP and ends[-1] - start > _TIMING_SHARE * budget_s:
+            if len(ends) > _WARM_UP and together.any(ends[-1] - start > _TIMING_SHARE * budget_s):
                 break
     step_seconds = (ends[-1] - ends[_WARM_UP - 1]) / (len(ends) - _WARM_UP)
     began = time.perf_counter()
@@ -91,7 +106,8 @@ def calibrate(
     validation_seconds = time.perf_counter() - began
     left = budget_s * (1 - _FINISHING_SHARE) - (time.perf_counter() - start)
     steps = _affordable(left, step_seconds, validation_seconds, settings.validations)
-    return Calibration(steps, step_seconds, validation_seconds, min(steps, settings.validations))
+    found = Calibration(steps, step_seconds, validation_seconds, min(steps, settings.validations))
+    return together.of_first(lambda: found)
 
 
 def _affordable(seconds: float, step_s: float, validation_s: float, validations: int) -> int:

@@ -15,9 +15,10 @@ from torch import nn
 from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import TrainingSettings
 from biounet.training.batches import batches
-from biounet.training.loss import weighted_cross_entropy
+from biounet.training.loss import mean_loss, weighted_sums
 from biounet.training.patience import is_in_vain
 from biounet.training.state import TrainingState
+from biounet.training.together import ALONE, Together
 
 Scores = dict[str, float]
 Validate = Callable[[nn.Module], Scores]
@@ -57,12 +58,14 @@ def train_steps(
     steps: int,
     seed: int,
     precision: str,
+    together: Together = ALONE,
 ) -> Generator[Event, None, None]:
     """Go on from ``state.step`` to ``steps``, changing ``state``; an event after every step.
 
     After each event the state is complete: written then, it resumes exactly. Validation takes place
     at steps that follow from ``steps`` alone, not after a loss that is no number. Ends before ``steps`` where
-    validations bring no gain, see `patience`. Closing the generator ends the workers that make the batches.
+    validations bring no gain, see `patience`. Closing the generator ends the workers that make the batches. Of
+    processes ``together`` each makes its part of every batch and goes through the same events.
     """
     due = validation_steps(steps, settings.validations)
     if is_in_vain(state, due, settings):
@@ -70,7 +73,7 @@ def train_steps(
     stream = batches(
         sampler,
         seed=seed,
-        size=settings.batch_size,
+        samples=together.part(settings.batch_size),
         first=state.step,
         stop=steps,
         workers=settings.workers,
@@ -79,7 +82,7 @@ def train_steps(
         for batch in stream:
             start = time.perf_counter()
             rate = learning_rate(state.step, steps, settings)
-            loss = train_step(state, batch, settings, rate=rate, seed=seed, precision=precision)
+            loss = train_step(state, batch, settings, rate=rate, seed=seed, precision=precision, together=together)
             state.step += 1
             average_weights(state, steps, settings.averaging)
             validated = None
@@ -101,8 +104,13 @@ def train_step(
     rate: float,
     seed: int,
     precision: str,
+    together: Together = ALONE,
 ) -> float:
-    """One step of the optimiser on a batch; returns the loss. Dropout is seeded by (seed, step)."""
+    """One step of the optimiser on a batch; returns the loss. Dropout is seeded by (seed, step).
+
+    Of several processes each has a part of the batch and a seed for dropout of its own; the loss is that of all
+    parts, divided by the sum of all weights.
+    """
     device = next(state.network.parameters()).device
     images = torch.from_numpy(batch.image).to(device)
     if images.ndim == 4:
@@ -113,16 +121,18 @@ def train_step(
         group["lr"] = rate
     state.network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence([seed, state.step]).generate_state(1)[0]))
+        entropy = [seed, state.step] + [together.rank] * (together.rank > 0)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = state.network(images)
-    loss = weighted_cross_entropy(logits, targets, weights)
+            logits = together.forward(state.network)(images)
+    summed, weight = weighted_sums(logits, targets, weights)
+    of_all = together.total(torch.stack([summed.detach(), weight]))
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    mean_loss(summed * together.size, of_all[1]).backward()  # type: ignore[no-untyped-call]
     if settings.clip > 0:
         nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimizer.step()
-    return float(loss.detach())
+    return float(mean_loss(of_all[0], of_all[1]))
 
 
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -16,8 +16,12 @@ def weighted_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights:
     Source: Ronneberger et al. 2015, equation 1. Deviation: the paper's sum is divided by the sum of
     the weights, so that the learning rate does not depend on the size of the tile.
     """
-    total, weight = weighted_sums(logits, targets, weights)
-    return total / weight.clamp_min(torch.finfo(torch.float32).tiny)
+    return mean_loss(*weighted_sums(logits, targets, weights))
+
+
+def mean_loss(summed: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The loss from the two of `weighted_sums`; 0 without any weight."""
+    return summed / weight.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def weighted_sums(

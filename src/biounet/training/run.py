@@ -29,7 +29,18 @@ from biounet.training.patience import said_of_early_end
 from biounet.training.plan import Plan
 from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
 from biounet.training.run_files import RunFiles
-from biounet.training.state import MAY_DIFFER, NO_FACTS, TrainingState, new_state, read_facts, read_state, write_state
+from biounet.training.state import (
+    MAY_DIFFER,
+    NO_FACTS,
+    TrainingState,
+    new_state,
+    pack_state,
+    read_facts,
+    read_state,
+    unpack_state,
+    write_state,
+)
+from biounet.training.together import ALONE, Together
 from biounet.training.validate import Validator
 
 _COPIES = 7  # of the weights in a run folder: the state holds them, two moments, average and best; and the last model
@@ -39,6 +50,7 @@ class Run:
     """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
 
     ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    ``together``: the processes that train it; only the first has ``files`` and a listener.
     """
 
     def __init__(
@@ -51,9 +63,11 @@ class Run:
         listen: Listener,
         start: float,
         is_fold: bool = False,
+        together: Together = ALONE,
     ) -> None:
         self.data, self.plan, self.settings, self.seed = data, plan, plan.settings, seed
         self.files, self.listen, self.start, self.is_fold = files, listen, start, is_fold
+        self.together = together
         self.validator = Validator(
             plan.split.validation,
             plan.normalisation,
@@ -69,7 +83,10 @@ class Run:
         self.written = start  # when the state was last written
 
     def score(self, network: nn.Module) -> dict[str, float]:
-        """Scores on the held-back images, batch statistics settled before."""
+        """Scores on the held-back images, batch statistics settled before, by the first process for all."""
+        return self.together.of_first(lambda: self._score(network))
+
+    def _score(self, network: nn.Module) -> dict[str, float]:
         settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
         return self.validator(network)
 
@@ -79,10 +96,10 @@ class Run:
         ``origin``: SHA-256 of the model that this run goes on from.
         """
         self.prepare(device, origin=origin)
-        if self.files.state is not None and self.files.is_unfinished_run:
-            said = self._resume(self.files.state, steps, budget)
-        else:
-            said = self._choose_steps(steps, budget)
+        resumed = self.together.of_first(lambda: self._resumed(steps, budget))
+        said = resumed or self._choose_steps(steps, budget)
+        self._share_state()
+        if not resumed:
             self._write_state()
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
@@ -102,9 +119,24 @@ class Run:
             "precision": self.plan.precision,
             "settings": self.settings.model_dump(mode="json", exclude=NO_FACTS),
             "threads": torch.get_num_threads(),
+            "processes": self.together.size,
             "device": device,
         }
         self.state = new_state(network, self.settings.training, facts)
+
+    def _resumed(self, steps: int | None, budget: float | None) -> str | None:
+        """The state read from its file, and words for it; None where there is none to go on with."""
+        path = self.files.state
+        return self._resume(path, steps, budget) if path is not None and self.files.is_unfinished_run else None
+
+    def _share_state(self) -> None:
+        """What the first process has begun or read, for all; the same data and settings are demanded of each."""
+        if self.together.size == 1:
+            return
+        steps, packed = self.together.of_first(lambda: (self.state.facts["steps"], pack_state(self.state)))
+        if self.together.rank:
+            self.state.facts["steps"] = steps
+            unpack_state(packed, self.state, "the first process")
 
     def _resume(self, path: Path, steps: int | None, budget: float | None) -> str:
         facts, step = read_facts(path)
@@ -141,6 +173,7 @@ class Run:
             seed=self.seed,
             precision=self.plan.precision,
             budget_s=budget_s,
+            together=self.together,
         )
         self.pace = Pace(found.step_seconds, found.validation_seconds)
         return found
@@ -174,16 +207,16 @@ class Run:
                     self.listen(Noted(said))
                 if isinstance(event, StepDone) and event.step in due:
                     continue  # its scores come next: a state written between would lose them
-                if stop.is_set() and self.state.step < self.steps:
+                if self.together.any(stop.is_set()) and self.state.step < self.steps:
                     self._write_state()
-                    self._finish(interrupted=True)
+                    self.together.of_first(lambda: self._finish(interrupted=True))
                     raise KeyboardInterrupt
                 if time.perf_counter() - self.written > self.settings.training.state_seconds:
                     self._write_state()
         self._write_state()
         if self.state.step < self.steps:
             self.listen(Noted(said_of_early_end(self.state.step, self.steps, self.settings.training)))
-        return self._finish(interrupted=False)
+        return self.together.of_first(lambda: self._finish(interrupted=False))
 
     def _events(self) -> Generator[Event, None, None]:
         return train_steps(
@@ -194,6 +227,7 @@ class Run:
             steps=self.steps,
             seed=self.seed,
             precision=self.plan.precision,
+            together=self.together,
         )
 
     def _refuse_divergence(self, event: Event) -> None:

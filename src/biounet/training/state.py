@@ -25,7 +25,7 @@ from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.settings import TrainingSettings, dotted
 
-MAY_DIFFER = ("threads", "device")  # facts that a resume may change: rounding depends on them, nothing else
+MAY_DIFFER = ("threads", "device", "processes")  # facts that a resume may change: only rounding depends on them
 NO_FACTS = {"training": {"state_seconds", "workers"}}  # settings that change no result, and stand in no model file
 
 _KEY = "biounet_state"
@@ -71,6 +71,13 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.opti
 
 def write_state(path: Path, state: TrainingState) -> None:
     """Write the state, whole or not at all."""
+    data = pack_state(state)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def pack_state(state: TrainingState) -> bytes:
+    """The content of a state file."""
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
@@ -84,14 +91,13 @@ def write_state(path: Path, state: TrainingState) -> None:
     }
     plain = _plain(tensors)
     metadata["sha256"] = _digest(plain, metadata)
-    data = save_tensors(plain, {_KEY: json.dumps(metadata, sort_keys=True)})
-    with whole_file(path) as temporary:
-        temporary.write_bytes(data)
+    packed: bytes = save_tensors(plain, {_KEY: json.dumps(metadata, sort_keys=True)})
+    return packed
 
 
 def read_facts(path: Path) -> tuple[dict[str, Any], int]:
     """Facts and step of a state file; `DataError` when it is damaged."""
-    metadata, _ = _read(path)
+    metadata, _ = _unpacked(_content(path), str(path))
     return metadata["facts"], int(metadata["step"])
 
 
@@ -100,12 +106,20 @@ def read_state(path: Path, state: TrainingState) -> None:
 
     Raises `DataError` for a damaged file, `UsageError` when facts differ, naming them.
     """
-    metadata, tensors = _read(path)
+    unpack_state(_content(path), state, str(path))
+
+
+def unpack_state(data: bytes, state: TrainingState, source: str) -> None:
+    """Fill ``state`` from what `pack_state` made of one of the same run.
+
+    Errors as of `read_state`, naming ``source``.
+    """
+    metadata, tensors = _unpacked(data, source)
     differing = differing_facts(metadata["facts"], state.facts)
     if differing:
         more = " and more" if len(differing) > _MOST_NAMED else ""
         raise UsageError(
-            f"{path}: was written with {', '.join(differing[:_MOST_NAMED])}{more}; "
+            f"{source}: was written with {', '.join(differing[:_MOST_NAMED])}{more}; "
             "give the same options as before, or --overwrite to start anew"
         )
     try:
@@ -114,7 +128,7 @@ def read_state(path: Path, state: TrainingState) -> None:
         _load_optimizer(state.optimizer, _part(tensors, "optimizer."))
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[:2][-1].strip()  # torch lists every tensor, a line each, under a title
-        raise DataError(f"{path}: does not fit this run ({reason}); --overwrite starts anew") from error
+        raise DataError(f"{source}: does not fit this run ({reason}); --overwrite starts anew") from error
     state.best = _part(tensors, "best.")
     state.step, state.best_step = int(metadata["step"]), int(metadata["best_step"])
     state.best_score = metadata["best_score"]
@@ -168,15 +182,21 @@ def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) ->
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: not a readable training state; --overwrite starts anew") from error
+
+
+def _unpacked(data: bytes, source: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
         tensors = load_tensors(data)
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
         stated = metadata.pop("sha256")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a readable training state; --overwrite starts anew") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{source}: not a readable training state; --overwrite starts anew") from error
     if stated != _digest(tensors, metadata):
-        raise DataError(f"{path}: the content does not match its checksum; --overwrite starts anew")
+        raise DataError(f"{source}: the content does not match its checksum; --overwrite starts anew")
     return metadata, tensors

@@ -20,9 +20,11 @@ from biounet.training.data import Data, read_training_data
 from biounet.training.events import Listener, Planned
 from biounet.training.fold_job import Folds, fold_job
 from biounet.training.folds import CrossValidation, fold_devices
-from biounet.training.plan import Factory, make_plan
-from biounet.training.run import Run
+from biounet.training.job import Job
+from biounet.training.plan import Factory
+from biounet.training.processes import check_processes, train_in_processes
 from biounet.training.run_files import Existing, RunFiles
+from biounet.training.together import check_batch, join, launched
 
 
 def train(
@@ -38,6 +40,7 @@ def train(
     network: Factory | None = None,
     start_from: Model | str | Path | None = None,
     device: str = "auto",
+    processes: int = 1,
     skip_bad: bool = False,
     listen: Listener | None = None,
 ) -> Model:
@@ -52,7 +55,10 @@ def train(
     a factory (in_channels, classes) -> module with its ``geometry``, verified before use.
     ``start_from``: a model (or its file) to go on from, with a fresh optimiser and schedule.
     ``skip_bad`` goes on without images that cannot be used.
-    ``device``: of folds also several with commas between. ``listen`` is called with every event.
+    ``device``: of folds also several with commas between. ``processes`` share every step: ``training.batch_size``
+    samples, a multiple of their number, come to equal parts; on "cuda" each takes a GPU. Started by ``accelerate
+    launch`` a process is one of those that it started, and only the first writes and calls ``listen``.
+    ``listen`` is called with every event.
 
     Same data, settings, seed, steps, machine and thread count: the same file, bit for bit, resumed
     or not. Raises `UsageError` and `DataError`, and `BiounetError` where the loss diverges. Ctrl-C and
@@ -63,22 +69,25 @@ def train(
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
     _check_folds(folds, settings, network)
-    files, listen = RunFiles(None if out is None else Path(out)), listen or (lambda event: None)
+    _check_together(processes, folds, network, device, settings)
+    rank, _ = launched()
+    files, listen = RunFiles(None if out is None or rank else Path(out)), listen or (lambda event: None)
     files.check(existing, in_folds=folds is not None)
-    devices = fold_devices(device) if folds is not None else (pick_device(device),)
-    known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    origin = _origin(start_from)
     if folds is not None:
-        job = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin)
+        devices = fold_devices(device)
+        known, origin = read_training_data(data, settings.data, skip_bad=skip_bad), _origin(start_from)
+        folded = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin)
         files.prepare(existing)
-        whole = CrossValidation(job, devices, listen=listen, start=start)
+        whole = CrossValidation(folded, devices, listen=listen, start=start)
         whole.begin(steps, budget)
         return whole.go()
-    plan = make_plan(known, settings, seed=seed, factory=network, device=devices[0], start=origin)
-    files.prepare(existing)
-    run = Run(known, plan, seed=seed, files=files, listen=listen, start=start)
-    run.begin(devices[0], steps, budget, origin=origin.sha256 if origin else None)
-    return run.go()
+    pick_device(device)
+    known, origin = read_training_data(data, settings.data, skip_bad=skip_bad), _origin(start_from)
+    job = Job(known, settings, seed, files.out, existing, steps, budget, origin, network, start)
+    if processes > 1:
+        return train_in_processes(job, processes, device, listen)
+    together, device = join(device)
+    return job.run(device, listen=listen if rank == 0 else _unheard, together=together)
 
 
 def rehearse(
@@ -104,16 +113,13 @@ def rehearse(
     known = read_training_data(data, settings.data, skip_bad=False)
     origin = _origin(start_from)
     if folds is not None:
-        job = fold_job(known, settings, folds, seed=seed, out=None, origin=origin)
-        whole = CrossValidation(job, fold_devices(device), listen=lambda event: None, start=start)
+        folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin)
+        whole = CrossValidation(folded, fold_devices(device), listen=_unheard, start=start)
         whole.begin(steps, budget)
         return Planned((*whole.said, *whole.expect()), whole.job.steps)
-    device = pick_device(device)
-    plan = make_plan(known, settings, seed=seed, device=device, start=origin)
-    run = Run(known, plan, seed=seed, files=RunFiles(None), listen=lambda event: None, start=start)
-    run.begin(device, steps, budget, origin=None)
-    expected = run.expect()
-    return Planned((*known.statements, *plan.statements, run.said, *expected), run.steps)
+    job = Job(known, settings, seed, None, "refuse", steps, budget, origin, None, start)
+    run = job.begun(pick_device(device), listen=_unheard)
+    return Planned((*known.statements, *run.plan.statements, run.said, *run.expect()), run.steps)
 
 
 def _origin(start_from: Model | str | Path | None) -> Model | None:
@@ -141,6 +147,32 @@ def _check_folds(folds: Folds | None, settings: Settings, network: Factory | Non
         )
     if network is not None:
         raise UsageError(f"--folds {folds}: a network of one's own cannot be a member of an ensemble; leave folds out")
+
+
+def _check_together(
+    processes: int, folds: Folds | None, network: Factory | None, device: str, settings: Settings
+) -> None:
+    """What several processes, started here or by a launcher, cannot do."""
+    _, size = launched()
+    if size > 1 and processes > 1:
+        raise UsageError(f"--processes {processes}: {size} processes were launched already; leave it out")
+    count = max(processes, size)
+    if count > 1 and folds is not None:
+        raise UsageError(
+            f"--folds {folds}: folds are trained side by side, one on each of --device cuda:0,cuda:1; "
+            "leave out --processes or the launcher"
+        )
+    if processes > 1 and network is not None:
+        raise UsageError(
+            f"processes={processes}: a network of one's own cannot be sent to other processes; start the program by "
+            "accelerate launch"
+        )
+    check_processes(processes, device)
+    check_batch(settings.training.batch_size, count)
+
+
+def _unheard(event: object) -> None:
+    """A listener where nobody listens."""
 
 
 def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:
