@@ -4,6 +4,7 @@
     python benchmarks/matrix.py cells --data DATA --out RESULTS   a group
     python benchmarks/matrix.py 'ablation/*seed0' --data DATA --out RESULTS
     python benchmarks/matrix.py replaced --data DATA --out RESULTS --budget 5min --plan     first, on an idle machine
+    python benchmarks/matrix.py matrix --data DATA --out RESULTS --plan                     recipes and a rival, too
 
 DATA holds the public sets, each in the layout of its own community: PhC-C2DH-U373, DIC-C2DH-HeLa (Cell
 Tracking Challenge, sequence 01), dsb2018_u2os, dsb2018_mixed, isbi2012_em. A finished run is not done
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -60,7 +62,8 @@ class Run:
 
     ``scored``: the images scored, where not all that are held back (a slice beside the training ones is
     held back as a guard). ``truth``: the data scored against, where not those learnt from. ``like``: no
-    training; the model of that run, without its splitting of touching components.
+    training; the model of that run, without its splitting of touching components. ``rival``: `rival.py` with this
+    learning rate instead of biounet; "best" is the rate that scored best with seed 0, of those that are done.
     """
 
     name: str
@@ -73,10 +76,14 @@ class Run:
     truth: str = ""
     like: str = ""
     border_px: int = 0
+    preset: str = "standard"
+    rival: str = ""
 
 
 QUARTER = ("--budget", "15min")
 TEN_MINUTES = ("--budget", "10min")
+FIVE_MINUTES, TWENTY_MINUTES = ("--budget", "5min"), ("--budget", "20min")
+RATES = ("0.0003", "0.001", "0.003")  # of the rival
 SHORT = ("--steps", "800")
 _EM_HELD_BACK, _EM_SCORED = "slices 17-23", "slices 18-23"  # six to score, and one between as a guard
 _ABLATED = {
@@ -122,7 +129,31 @@ def runs() -> list[Run]:
         settings = ("training.validations=3", "network.name=patch_cnn", f"network.window={side}")
         one = Run(f"window/em-{side}", EM, _EM_HELD_BACK, TEN_MINUTES, settings, scored=_EM_SCORED, border_px=5)
         window.append(one)
-    return [*cells, *ablation, *ignore, *replaced, *window]
+    return [*cells, *ablation, *ignore, *replaced, *window, *recipes()]
+
+
+def recipes() -> list[Run]:
+    """The recipes and MONAI's BasicUNet at equal time on every 2D set, on two of them with three seeds."""
+    sets = {
+        "em": (EM, _EM_HELD_BACK, _EM_SCORED),
+        **{name: (data, _SPLITS[data], "") for name, data in (("hela", HELA), ("u2os", U2OS), ("u373", U373))},
+        "mixed": (MIXED, _LAST_OF_EACH_KIND, ""),
+    }
+    few = ("training.validations=4",)
+    found = []
+    for name, (data, held, scored) in sets.items():
+        for seed in (0, 1, 2) if name in ("hela", "u2os") else (0,):
+            one = Run(f"matrix/{name}-standard-seed{seed}", data, held, FIVE_MINUTES, few, seed, scored=scored)
+            small = ("network.width=16", "training.tile=null", *few)
+            found += [
+                one,
+                replace(one, name=f"matrix/{name}-paper-seed{seed}", preset="paper"),
+                replace(one, name=f"matrix/{name}-paper_small-seed{seed}", preset="paper", settings=small),
+            ]
+            for rate in RATES if seed == 0 else ("best",):
+                found.append(replace(one, name=f"matrix/{name}-basicunet_{rate}-seed{seed}", rival=rate))
+        found.append(Run(f"longer/{name}-standard", data, held, TWENTY_MINUTES, (), scored=scored))
+    return found
 
 
 def prepared(name: str, root: Path, results: Path) -> Path:
@@ -163,6 +194,9 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     data, truth = (prepared(name, root, results) for name in (run.data, run.truth or run.data))
     held = held_back(run, data)
     model = folder / "model.safetensors"
+    if run.rival:
+        do_rival(run, data, truth, folder, results)
+        return
     if run.like:
         without_splitting(results / run.like / "model.safetensors", model)
     elif not model.exists() or (folder / "model.safetensors.run" / "state.safetensors").exists():
@@ -172,35 +206,95 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     files = dict.fromkeys(str(items[i].image.path) for i in select([x.name for x in items], scored, "--only"))
     save = ("--save", "labels,probabilities,overlay")
     biounet(folder, "predict", str(model), *files, "--out", str(folder / "predicted"), *save, "--device", device)
+    save_scores(run, truth, folder, held, facts(model))
+
+
+def save_scores(run: Run, truth: Path, folder: Path, held: str, known: dict[str, Any]) -> None:
+    """Scores of the labels in ``folder/predicted``, with what is known of the training."""
+    scored = run.scored or held
     found = biounet(folder, "evaluate", str(folder / "predicted"), str(truth), "--only", scored, "--json")
     result = json.loads(found)
     if run.border_px:
         result["mean"] |= near_and_far(folder / "predicted", truth, scored, run.border_px)
-    save_json(folder / "scores.json", {"held_back": held, "scored": scored, **facts(model), **result})
+    save_json(folder / "scores.json", {"held_back": held, "scored": scored, **known, **result})
+
+
+def do_rival(run: Run, data: Path, truth: Path, folder: Path, results: Path) -> None:
+    """Train and score MONAI's BasicUNet; interrupted, it begins anew."""
+    held, time = held_back(run, data), time_of(run, folder)
+    words = [*rival_arguments(run, data, folder, results, held), *time]
+    ran(folder, [str(Path(__file__).with_name("rival.py")), *words], "python benchmarks/rival.py", words)
+    known = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    save_scores(run, truth, folder, held, known)
+
+
+def rival_arguments(run: Run, data: Path, folder: Path, results: Path, held: str) -> list[str]:
+    """Arguments of ``rival.py`` without its time."""
+    rate = run.rival if run.rival != "best" else best_rate(run, results)
+    settings = [word for setting in run.settings for word in ("--set", setting)]
+    return [
+        str(data),
+        "--out",
+        str(folder),
+        "--validation",
+        held,
+        "--learning-rate",
+        rate,
+        "--seed",
+        str(run.seed),
+        *settings,
+    ]
+
+
+def best_rate(run: Run, results: Path) -> str:
+    """The learning rate of the rival whose run with seed 0 scored best on the held-back images."""
+    scores = {}
+    for rate in RATES:
+        file = results / run.name.replace("_best-", f"_{rate}-").replace(f"seed{run.seed}", "seed0") / "run.json"
+        if file.exists():
+            scores[rate] = json.loads(file.read_text(encoding="utf-8"))["score"]
+    if not scores:
+        sys.exit(f"{run.name}: needs the runs with seed 0; do those first")
+    return max(scores, key=scores.__getitem__)
 
 
 def plan(run: Run, root: Path, results: Path, device: str) -> None:
     """Turn the budget of a run that has not begun into steps, kept beside it."""
     folder = results / run.name
-    if run.like or run.time[0] != "--budget" or (folder / _STEPS).exists():
+    if run.like or run.time[0] != "--budget" or (folder / _STEPS).exists() or planned_by(run) != run.name:
         return
-    arguments = training_arguments(run, prepared(run.data, root, results), folder, device)
-    found = json.loads(biounet(folder, "train", *arguments, *run.time, "--dry-run", "--json"))
+    data = prepared(run.data, root, results)
+    if run.rival:
+        words = [*rival_arguments(run, data, folder, results, held_back(run, data)), *run.time, "--plan"]
+        said = ran(folder, [str(Path(__file__).with_name("rival.py")), *words], "python benchmarks/rival.py", words)
+        found = json.loads(said)
+    else:
+        arguments = training_arguments(run, data, folder, device)
+        found = json.loads(biounet(folder, "train", *arguments, *run.time, "--dry-run", "--json"))
     save_json(folder / _STEPS, {"budget": run.time[1], "steps": found["steps"]})
 
 
 def training_arguments(run: Run, data: Path, folder: Path, device: str) -> list[str]:
     """Arguments of ``biounet train`` without its time."""
     settings = [word for setting in run.settings for word in ("--set", setting)]
-    given = ["--validation", held_back(run, data), "--seed", str(run.seed), *settings, "--device", device]
+    preset = ["--preset", run.preset] if run.preset != "standard" else []
+    given = ["--validation", held_back(run, data), "--seed", str(run.seed), *preset, *settings, "--device", device]
     return [str(data), "--out", str(folder / "model.safetensors"), *given]
 
 
 def time_of(run: Run, folder: Path) -> tuple[str, ...]:
-    """What limits a run: the steps that its budget was turned into before, or else its own limit."""
-    if run.time[0] == "--budget" and (folder / _STEPS).exists():
-        return ("--steps", str(json.loads((folder / _STEPS).read_text(encoding="utf-8"))["steps"]))
+    """What limits a run: the steps that its budget, or one like it, was turned into before, or its own limit."""
+    file = folder.parent / planned_by(run).rpartition("/")[2] / _STEPS
+    if run.time[0] == "--budget" and file.exists():
+        return ("--steps", str(json.loads(file.read_text(encoding="utf-8"))["steps"]))
     return run.time
+
+
+def planned_by(run: Run) -> str:
+    """The run whose plan holds for this one too: of the recipes that with seed 0 and the rival's middle rate."""
+    if not run.name.startswith("matrix/"):
+        return run.name
+    return re.sub(r"seed\d+$", "seed0", re.sub("basicunet_[^-]+", f"basicunet_{RATES[1]}", run.name))
 
 
 def limited(time: tuple[str, ...], steps: int | None, budget: str | None) -> tuple[str, ...]:
@@ -232,15 +326,20 @@ def without_splitting(source: Path, target: Path) -> None:
 
 
 def biounet(folder: Path, *arguments: str) -> str:
-    """Run a command, noted in ``commands.txt``; what it printed. Ends this program where it fails."""
+    """Run a command; what it printed."""
+    return ran(folder, ["-m", "biounet", *arguments], "biounet", arguments)
+
+
+def ran(folder: Path, words: Sequence[str], program: str, arguments: Sequence[str]) -> str:
+    """Run Python with ``words``, noted in ``commands.txt``; what it printed. Ends this program where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     commands = folder / "commands.txt"
-    line = shlex.join(("biounet", *arguments))
+    line = f"{program} {shlex.join(arguments)}"
     before = commands.read_text(encoding="utf-8") if commands.exists() else ""
     if f"\t{line}\n" not in before:
         commands.write_text(f"{before}{commit()}\t{line}\n", encoding="utf-8")
     print(line, flush=True)
-    done = subprocess.run([sys.executable, "-m", "biounet", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     return done.stdout
@@ -320,6 +419,7 @@ def main() -> None:
     if options.out is None or options.data is None:
         for run in chosen:
             what = f"without splitting: {run.like}" if run.like else " ".join((*run.time, *run.settings))
+            what = f"{what} rival {run.rival}" if run.rival else f"{what} {run.preset * (run.preset != 'standard')}"
             print(f"{run.name:40} {run.data:20} {run.held_back:30} {what}")
         print(f"{len(chosen)} runs; give --data and --out to do them")
         return
