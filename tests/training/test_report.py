@@ -6,6 +6,7 @@ import pytest
 from biounet.images.examples import Example
 from biounet.report.page import page_html
 from biounet.samples.synthetic import synthetic_cells
+from biounet.training.pace import Seldom
 from biounet.training.report import Progress, held_back_figures, smoothed, write_report
 from biounet.training.run_files import RunFiles
 from biounet.training.train import train
@@ -44,6 +45,40 @@ def test_an_interrupted_run_says_so_and_how_to_go_on(run, tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "interrupted at step 3 of 8; --resume goes on" in page
     assert "Scores of the held-back images" not in page
+
+
+def test_the_report_is_there_while_it_trains_and_is_read_again(cells, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("biounet.training.run._REPORT_SHARE", 1e9)  # always its turn
+    out = tmp_path / "m.safetensors"
+    pages = {}
+
+    def keep(event):
+        if type(event).__name__ == "StepDone" and RunFiles(out).report.exists():
+            pages[event.step] = text(RunFiles(out))
+
+    model = train(cells, out, settings=tiny(), steps=6, listen=keep)
+    assert list(pages) == [4, 5, 6]  # validations are after steps 3 and 6
+    early = pages[4]
+    assert "This training run was at step 3 of 6 when this page was written" in early
+    assert 'http-equiv="refresh" content="20"' in early
+    for title in ("Loss", "Learning rate", "Scores of the held-back images"):
+        assert f'aria-label="{title}: ' in early
+    assert early.count('<figure class="viewer"') == 1
+    assert "the weights of the last validation" in early
+    assert "--steps 6 --seed 0" in early
+    for statement in model.training["statements"]:
+        assert statement.split(":")[-1].strip().replace("'", "&#39;") in early
+    last = text(RunFiles(out))
+    assert 'http-equiv="refresh"' not in last
+    assert "This training run is finished." in last
+
+
+def test_the_report_while_it_trains_takes_its_share_of_the_time():
+    turn = Seldom(0.02)
+    assert turn.is_due(0.0)
+    turn.took(10.0, 10.5)
+    assert not turn.is_due(35.4)
+    assert turn.is_due(35.5)
 
 
 def test_without_any_step_there_is_a_report_too(run, tmp_path):

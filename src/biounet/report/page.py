@@ -104,27 +104,27 @@ class Section:
     blocks: Sequence[Block]
 
 
-def write_page(path: str | Path, *, title: str, lead: str, sections: Sequence[Section]) -> None:
-    """Write the page to ``path``, whole or not at all.
+def write_page(path: str | Path, *, title: str, lead: str, sections: Sequence[Section], reload_s: int = 0) -> None:
+    """Write the page to ``path``, whole or not at all; with ``reload_s`` browsers read it again after so many seconds.
 
     Large pictures are made smaller until the file is below 5,000,000 bytes. Raises `UsageError`
     for blocks that contradict themselves (rows longer than the header, layers that differ in size)
     and for more text than fits.
     """
-    html = page_html(title=title, lead=lead, sections=sections)
+    html = page_html(title=title, lead=lead, sections=sections, reload_s=reload_s)
     with whole_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8", newline="\n")
 
 
-def page_html(*, title: str, lead: str, sections: Sequence[Section]) -> str:
+def page_html(*, title: str, lead: str, sections: Sequence[Section], reload_s: int = 0) -> str:
     """The page as text; see `write_page`."""
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
     pictures = [picture for figure in figures for picture in _checked(figure).layers.values()]
     content = [{"title": s.title, "blocks": [_prepared(block) for block in s.blocks]} for s in sections]
-    bare = _render(title, lead, content, iter([""] * len(pictures)))
+    bare = _render(title, lead, reload_s, content, iter([""] * len(pictures)))
     budget = LIMIT_BYTES - len(bare.encode()) - 1000
     addresses = embed(pictures, budget) if pictures else []
-    html = _render(title, lead, content, iter(addresses))
+    html = _render(title, lead, reload_s, content, iter(addresses))
     if len(html.encode()) > LIMIT_BYTES:
         raise UsageError(
             f"report {title!r}: {len(bare.encode())} bytes of text and {len(pictures)} pictures do not fit "
@@ -133,7 +133,7 @@ def page_html(*, title: str, lead: str, sections: Sequence[Section]) -> str:
     return html
 
 
-def _render(title: str, lead: str, sections: list[dict[str, Any]], addresses: Any) -> str:
+def _render(title: str, lead: str, reload_s: int, sections: list[dict[str, Any]], addresses: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     folder = files("biounet.report")
@@ -143,6 +143,7 @@ def _render(title: str, lead: str, sections: list[dict[str, Any]], addresses: An
     return template.render(
         title=title,
         lead=_paragraphs(lead),
+        reload_s=reload_s,
         sections=sections,
         css=parts["css"],
         js=parts["js"],

@@ -16,8 +16,8 @@ from biounet.model_file import Model
 from biounet.report.page import Figure
 from biounet.training.estimate import SCORE, Scored, estimate, in_words
 from biounet.training.fold_job import FoldJob
-from biounet.training.report import MOST_PICTURES, SELECTION, held_back_figures
-from biounet.training.validate import Validator, object_score
+from biounet.training.report import SELECTION, held_back_figures
+from biounet.training.validate import MOST_PICTURES, Validator, object_score
 
 Float32 = npt.NDArray[np.float32]
 Probabilities = Sequence[Sequence[Float32]]  # (K, *spatial) of each image that each fold held back

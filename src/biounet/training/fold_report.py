@@ -19,9 +19,12 @@ def write_fold_report(path: Path, model: Model, *, seconds: float, figures: Sequ
         Section("Estimate for a new image", [_result(model, seconds), Text("\n\n".join(_words(model)))]),
         Section("Folds", [_folds(model)]),
         Section("Held-back images", [_images(model), *figures]),
-        Section("What was inferred and decided", [statements_table(model)]),
-        Section("Settings", [settings_table(model)]),
-        Section("How to repeat it", [Code(repeat_command(model.training), "With the same data"), versions_text(model)]),
+        Section("What was inferred and decided", [statements_table(model.training)]),
+        Section("Settings", [settings_table(model.training)]),
+        Section(
+            "How to repeat it",
+            [Code(repeat_command(model.training), "With the same data"), versions_text(model.training)],
+        ),
         Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
     ]
     lead = f"This cross-validation in {model.training['folds']} folds is finished."

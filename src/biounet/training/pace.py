@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from biounet.training.loop import Event, StepDone
 _SLOWER = 1.25  # times the seconds reckoned with, from which it is said
 _RISE = 0.01  # of the score between the last third of the run and its end, from which more steps are worth a word
 _FEWEST = 4  # validations that show a curve
+
+
+class Seldom:
+    """Work beside a run that may take this ``share`` of its time: whether it is its turn again."""
+
+    def __init__(self, share: float) -> None:
+        self._share, self._next = share, -math.inf
+
+    def is_due(self, now: float) -> bool:
+        """At this time in seconds."""
+        return now >= self._next
+
+    def took(self, begin: float, end: float) -> None:
+        """When it was done."""
+        self._next = end + (end - begin) / self._share
 
 
 @dataclass

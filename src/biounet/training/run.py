@@ -16,18 +16,24 @@ from biounet.errors import BiounetError, UsageError
 from biounet.inference.memory import peak_bytes
 from biounet.inference.predict import show_bytes
 from biounet.model_file import Model, save_model
-from biounet.training.assemble import best_weights, last_weights
+from biounet.training.assemble import best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm
 from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
 from biounet.training.data import TrainingData
 from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
-from biounet.training.loop import Event, StepDone, train_steps, validation_steps
-from biounet.training.pace import Pace
+from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
+from biounet.training.pace import Pace, Seldom
 from biounet.training.patience import said_of_early_end
 from biounet.training.plan import Plan
-from biounet.training.report import MOST_PICTURES, Progress, held_back_figures, write_report
+from biounet.training.report import (
+    Progress,
+    held_back_figures,
+    running_figures,
+    write_report,
+    write_running_report,
+)
 from biounet.training.run_files import RunFiles
 from biounet.training.state import (
     MAY_DIFFER,
@@ -41,8 +47,9 @@ from biounet.training.state import (
     write_state,
 )
 from biounet.training.together import ALONE, Together
-from biounet.training.validate import Validator
+from biounet.training.validate import MOST_PICTURES, Validator
 
+_REPORT_SHARE = 0.02  # of a run's time, for the report while it trains
 _COPIES = 7  # of the weights in a run folder: the state holds them, two moments, average and best; and the last model
 
 
@@ -80,6 +87,7 @@ class Run:
         self.steps = 0
         self.said = ""  # how the number of steps came about
         self.pace = Pace()
+        self.report_turn = Seldom(_REPORT_SHARE)
         self.written = start  # when the state was last written
 
     def score(self, network: nn.Module) -> dict[str, float]:
@@ -205,6 +213,8 @@ class Run:
                 self.listen(event)
                 if said := self.pace.heard(event, time.perf_counter()):
                     self.listen(Noted(said))
+                if isinstance(event, Validated):
+                    self._show()
                 if isinstance(event, StepDone) and event.step in due:
                     continue  # its scores come next: a state written between would lose them
                 if self.together.any(stop.is_set()) and self.state.step < self.steps:
@@ -238,6 +248,17 @@ class Run:
                 f"the training diverged: after step {event.step} the loss is no number any more; lower the "
                 f"learning rate from {rate:g}: --set training.learning_rate={rate / 10:.1g} --overwrite"
             )
+
+    def _show(self) -> None:
+        """The report as far as the run has come, where it is its turn."""
+        begin = time.perf_counter()
+        if self.files.report is None or not self.report_turn.is_due(begin):
+            return
+        known = provenance(self.state, self.data, self.plan, self.state.best_step)
+        progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds())
+        figures = running_figures(self.validator, self.data.ndim)
+        write_running_report(self.files.report, known, self.data.meaning.task, progress, figures)
+        self.report_turn.took(begin, time.perf_counter())
 
     def _write_state(self) -> None:
         if self.files.state is not None:

@@ -25,6 +25,7 @@ from biounet.labels.kinds import class_image, classes_of, object_classes
 from biounet.labels.tuning import median_object_px, tune
 
 Float32 = npt.NDArray[np.float32]
+MOST_PICTURES = 4  # images whose probabilities are kept to be shown
 _SPECK_SHARE = 0.1  # of the median object: what is smaller is dropped until the settings are tuned
 
 
@@ -53,6 +54,7 @@ class Validator:
         self.precision = precision
         self.cell_classes = cell_classes if len(cell_classes) > 1 else ()
         speck = round(_SPECK_SHARE * median_object_px([e.labels for e in examples])) if task == "instances" else 0
+        self.seen: list[Float32] = []  # probabilities of the first images, as the last call computed them
         self.starting = InstanceSettings(smallest_px=speck, fill_holes_px=speck, give_back_px=1)
 
     @property
@@ -72,9 +74,16 @@ class Validator:
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Mean scores over the examples; NaN where the network computes no numbers."""
         probabilities = self.probabilities(network)
+        self.seen = probabilities[:MOST_PICTURES]
         if not all(np.isfinite(p).all() for p in probabilities):
             return {"selection": math.nan, "loss": math.nan}
         return mean_scores([self._scores(p, e) for p, e in zip(probabilities, self.examples, strict=True)])
+
+    def untuned_labels(self, probabilities: Float32) -> npt.NDArray[np.int32]:
+        """Objects, or classes, of one image as the validations make them."""
+        if self.task == "instances":
+            return instances(1 - probabilities[0], self.starting)
+        return np.asarray(probabilities.argmax(0), np.int32)
 
     def tune(self, probabilities: Sequence[Float32]) -> dict[str, Any]:
         """Post-processing that scores best with these probabilities of the examples, as plain values."""
