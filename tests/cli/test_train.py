@@ -257,3 +257,17 @@ def test_folds_that_are_no_number_from_2_on_are_refused(train_tiny, data, tmp_pa
     assert done.code == 2
     assert f"--folds {given}" in done.err.replace("'", "")
     assert "each to leave out one image at a time" in done.err
+
+
+def test_several_processes_are_refused_where_they_mean_nothing(biounet, data, tmp_path):
+    done = biounet("train", data, "--out", tmp_path / "m", "--dry-run", "--processes", "2")
+    assert (done.code, "--dry-run and --processes 2" in done.err) == (2, True)
+    done = biounet("train", data, "--out", tmp_path / "m", "--processes", "2")
+    assert (done.code, "--set training.batch_size=2" in done.err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_course_for_tensorboard_lies_in_the_run_folder(train_tiny, data, tmp_path):
+    assert train_tiny(data, tmp_path / "m.safetensors", "--tensorboard").code == 0
+    (events,) = (tmp_path / "m.safetensors.run" / "tensorboard").iterdir()
+    assert events.stat().st_size > 0

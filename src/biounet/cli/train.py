@@ -25,6 +25,13 @@ FoldsOption = Annotated[
     ),
 ]
 
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes that share each step; on cuda each takes a GPU.")
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard into the run folder.")
+]
+
 
 def train(
     out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
@@ -61,9 +68,8 @@ def train(
     config: options.Config = None,
     set_: options.Set = None,
     device: options.Device = "auto",
-    processes: Annotated[
-        int, typer.Option(min=1, help="Processes that share each step; on cuda each takes a GPU.")
-    ] = 1,
+    processes: ProcessesOption = 1,
+    tensorboard: TensorBoardOption = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -91,10 +97,12 @@ def train(
     how: dict[str, Any] = {"settings": settings, "folds": _parse_folds(folds), "seed": seed, "device": device}
     how |= {"steps": steps, "budget": seconds, "start_from": from_}
     if dry_run:
-        _rehearse(console, dataset, **how)
+        _rehearse(console, dataset, processes=processes, **how)
         return
     existing = "resume" if resume else "overwrite" if overwrite else "refuse"
-    _run(console, dataset, out, existing=existing, skip_bad=skip_bad, processes=processes, **how)
+    _run(
+        console, dataset, out, existing=existing, skip_bad=skip_bad, processes=processes, tensorboard=tensorboard, **how
+    )
 
 
 def _refuse_both(**options: object) -> None:
@@ -111,22 +119,34 @@ def _parse_folds(text: str | None) -> int | str | None:
     return int(text)
 
 
-def _rehearse(console: Console, dataset: Dataset, **options: Any) -> None:
+def _rehearse(console: Console, dataset: Dataset, *, processes: int, **options: Any) -> None:
     from biounet.training.train import rehearse
 
+    if processes > 1:
+        raise UsageError(f"--dry-run and --processes {processes}: steps are timed in one process; give one of them")
     planned = rehearse(dataset, **options)
     for line in planned.statements:
         console.note(line)
     console.finish({"steps": planned.steps, "statements": list(planned.statements)})
 
 
-def _run(console: Console, *arguments: Any, **options: Any) -> None:
+def _run(console: Console, dataset: Dataset, out: Path, *, tensorboard: bool, **options: Any) -> None:
+    from biounet.training.run_files import RunFiles
+    from biounet.training.tensorboard import TensorBoard
     from biounet.training.train import train as run
 
+    folder = RunFiles(out).tensorboard
+    board = TensorBoard(folder) if tensorboard and folder is not None else None
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)
+
+        def listen(event: Any) -> None:
+            listener(event)
+            if board is not None:
+                board(event)
+
         try:
-            run(*arguments, **options, listen=listener)
+            run(dataset, out, **options, listen=listen)
         finally:
             if listener.summary:  # also of an interrupted run, which leaves a model
                 console.finish(listener.summary)

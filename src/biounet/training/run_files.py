@@ -18,7 +18,7 @@ Existing = Literal["refuse", "resume", "overwrite"]
 
 _STATE, _METRICS = "state.safetensors", "metrics.jsonl"
 _LAST, _FACTS, _REPORT = "last.safetensors", "run.json", "report.html"
-_FOLDS = "folds.json"
+_FOLDS, _TENSORBOARD = "folds.json", "tensorboard"
 
 
 class RunFiles:
@@ -47,6 +47,11 @@ class RunFiles:
     def folds(self) -> Path | None:
         """What the folds of a cross-validation have in common, there while it is unfinished."""
         return self._path(_FOLDS)
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """The folder of TensorBoard's events, where they are asked for."""
+        return self._path(_TENSORBOARD)
 
     def fold(self, number: int) -> RunFiles:
         """The files of a fold, 1, 2, ...: a model of its own, and a run folder beside it."""
@@ -104,7 +109,7 @@ class RunFiles:
             if not (existing == "resume" and self.is_unfinished):
                 left += [self.folder / name for name in (_STATE, _METRICS, _LAST, _FACTS, _REPORT, _FOLDS)]
                 left += self.folder.glob("fold-*.safetensors")
-                for folder in self.folder.glob("fold-*.safetensors.run"):
+                for folder in (*self.folder.glob("fold-*.safetensors.run"), *self.folder.glob(_TENSORBOARD)):
                     shutil.rmtree(folder)
             for path in left:
                 path.unlink(missing_ok=True)
