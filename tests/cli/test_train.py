@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from tests.cli.conftest import TINY
 
 from biounet.model_file import load_model
 
@@ -271,3 +273,39 @@ def test_a_course_for_tensorboard_lies_in_the_run_folder(train_tiny, data, tmp_p
     assert train_tiny(data, tmp_path / "m.safetensors", "--tensorboard").code == 0
     (events,) = (tmp_path / "m.safetensors.run" / "tensorboard").iterdir()
     assert events.stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_on_a_terminal_a_table_grows_with_every_validation_and_stays(data, tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    out = tmp_path / "m.safetensors"
+    command = [sys.executable, "-m", "biounet", "train", data, "--out", out, *TINY, "--steps", "4",
+               "--set", "training.validations=2"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    said = b""
+    try:
+        while part := os.read(ours, 65536):
+            said += part
+    except OSError:  # the other side is closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+    last = shown[shown.rindex("┏") :]
+    assert [cell.strip() for cell in last.splitlines()[1].strip("┃\r").split("┃")] == [
+        "step", "loss", "held back loss", "held back seg", "held back pq", "held back dice", "best"
+    ]  # fmt: skip
+    rows = [[cell.strip() for cell in line.strip("│\r").split("│")] for line in last.splitlines() if "│" in line]
+    metrics = [json.loads(line) for line in (tmp_path / "m.safetensors.run/metrics.jsonl").read_text().splitlines()]
+    scored = [line for line in metrics if line["event"] == "Validated"]
+    assert [(row[0], row[3], row[-1]) for row in rows] == [
+        (str(line["step"]), f"{line['scores']['seg']:.4f}", "*" * line["is_best"]) for line in scored
+    ]
+    assert "finished step 4 of 4" in shown

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _PIPE_WIDTH = 10_000
+_LIVE_ROWS = 12  # of a table that grows
 
 
 class Console:
@@ -65,7 +68,7 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Bar]:
-        """A bar with the time left on a terminal; nothing in a pipe or when quiet."""
+        """A bar with the time left on a terminal, and a table above it that stays; nothing in a pipe or when quiet."""
         shown = self._err.is_terminal and self.verbosity >= 0
         columns = (
             TextColumn("{task.description}"),
@@ -74,8 +77,16 @@ class Console:
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
         )
-        with Progress(*columns, console=self._err, disable=not shown, transient=True) as progress:
-            yield Bar(progress, progress.add_task(what, total=total, detail=""))
+        progress = Progress(*columns, console=self._err, disable=not shown)
+        bar = Bar(progress, progress.add_task(what, total=total, detail=""))
+        if not shown:
+            yield bar
+            return
+        try:
+            with Live(bar, console=self._err, transient=True):
+                yield bar
+        finally:
+            bar.end_table()
 
 
 def _plain_console(*, stderr: bool = False) -> RichConsole:
@@ -87,12 +98,37 @@ def _plain_console(*, stderr: bool = False) -> RichConsole:
 
 
 class Bar:
-    """One progress bar."""
+    """One progress bar, and a table that grows above it. ``shown``: whether there is a terminal to show them."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress = progress
         self._task = task
+        self.shown = not progress.disable
+        self.rows: list[Mapping[str, str]] = []
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Set how much is done, of how much, and a few words beside it."""
         self._progress.update(self._task, completed=done, total=total, detail=detail)
+
+    def add_row(self, cells: Mapping[str, str]) -> None:
+        """A row of the table, by the names of its columns."""
+        self.rows.append(cells)
+
+    def end_table(self) -> None:
+        """Leave the table where it is; the next row begins another."""
+        if self.rows:
+            self._progress.console.print(self.table())
+            self.rows.clear()
+
+    def table(self, most: int | None = None) -> Table:
+        """All rows, or the last ``most``."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        table = Table()
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in self.rows if most is None else self.rows[-most:]:
+            table.add_row(*(row.get(name, "") for name in names))
+        return table
+
+    def __rich__(self) -> RenderableType:
+        return Group(self.table(_LIVE_ROWS), self._progress) if self.rows else self._progress

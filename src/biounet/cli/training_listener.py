@@ -52,12 +52,21 @@ class TrainingListener:
         self.bar.update(done, event.steps * (self._folds if fold else 1), said)
 
     def _validated(self, event: Any) -> None:
+        loss = self._loss.get(self._fold, 0.0)
+        if self.bar.shown:
+            self.bar.add_row(self._row(event, loss))
+            return
         scores = "  ".join(f"{k} {v:.4f}" for k, v in event.scores.items() if k != "selection")
         self._score[self._fold] = f"held back {event.scores['selection']:.3f}"
         best = "  (best so far)" if event.is_best else ""
-        loss = self._loss.get(self._fold, 0.0)
         line = f"step {event.step}/{event.steps}  loss {loss:.4f}  held back: {scores}{best}"
         self.console.news(self._named(line))
+
+    def _row(self, event: Any, loss: float) -> dict[str, str]:
+        """A validation in the live table."""
+        fold = {"fold": f"{self._fold}/{self._folds}"} if self._fold else {}
+        scores = {f"held back {k}": f"{v:.4f}" for k, v in event.scores.items() if k != "selection"}
+        return {**fold, "step": str(event.step), "loss": f"{loss:.4f}", **scores, "best": "*" * event.is_best}
 
     def _finished(self, event: Any) -> None:
         how = "interrupted at" if event.interrupted else "finished"
@@ -65,6 +74,7 @@ class TrainingListener:
         if self._fold:
             self.console.news(self._named(after))
             return
+        self.bar.end_table()
         folds = event.model.training.get("folds")
         each = "" if folds is None else f" in each of {folds} folds"
         self.console.note(
