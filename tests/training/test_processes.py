@@ -128,6 +128,23 @@ def test_where_a_process_dies_the_run_ends_with_one_line_and_goes_on_with_fewer(
     )
 
 
+def test_what_goes_wrong_in_a_process_is_told_as_what_it_is(cells, tiny, tmp_path):
+    """A folder where the state is to be written cannot be replaced by a file."""
+    out = tmp_path / "m.safetensors"
+    state = RunFiles(out).state
+
+    def in_the_way(event):
+        if type(event).__name__ == "Planned":
+            state.unlink()
+            state.mkdir()
+            (state / "a file").write_text("")
+
+    with pytest.raises(BiounetError, match=r"state\.safetensors") as caught:
+        train(cells, out, settings=settings_of(tiny), steps=2, processes=2, listen=in_the_way)
+    assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
 def test_what_the_first_process_refuses_is_the_error_of_all(cells, tiny, tmp_path):
     wild = settings_of(tiny, "training.learning_rate=1e30", "training.clip=0", preset="paper")
     with pytest.raises(BiounetError, match="the training diverged: after step"):

@@ -129,8 +129,12 @@ def _work(job: Job, device: str, threads: int, given: dict[str, str], outbox: An
         ended = _Ended()
     except BiounetError as error:
         ended = _Ended(refused=error)
+    except Exception as error:  # told by the process that was asked, as what it is
+        ended = _Ended(refused=BiounetError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"))
     if outbox is not None:
         outbox.put(ended)
+    elif ended.refused is not None:
+        os._exit(1)  # so that the others are not waited for
 
 
 def _free_port() -> int:
