@@ -52,6 +52,8 @@ SCORES = {
 NEAR_AND_FAR = ("pixel_error_near", "pixel_error_far")
 U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
 _GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
+_FEW = "u2os_first_"  # the first so many images and those that are held back
+FEW_IMAGES = (2, 4, 8, 16, 30)  # of 30 that are not held back
 _LAST_OF_EACH_KIND = "the last fifth of each kind"
 _STEPS = "steps.json"  # in a run's folder: what its budget was turned into
 
@@ -129,7 +131,13 @@ def runs() -> list[Run]:
         settings = ("training.validations=3", "network.name=patch_cnn", f"network.window={side}")
         one = Run(f"window/em-{side}", EM, _EM_HELD_BACK, TEN_MINUTES, settings, scored=_EM_SCORED, border_px=5)
         window.append(one)
-    return [*cells, *ablation, *ignore, *replaced, *window, *recipes()]
+    return [*cells, *ablation, *ignore, *replaced, *window, *recipes(), *curve()]
+
+
+def curve() -> list[Run]:
+    """The `standard` recipe for as long with fewer images of U2OS, the same ones held back."""
+    held = ("training.validations=4",)
+    return [Run(f"curve/u2os-{count}", f"{_FEW}{count}", "", FIVE_MINUTES, held, truth=U2OS) for count in FEW_IMAGES]
 
 
 def recipes() -> list[Run]:
@@ -165,6 +173,14 @@ def prepared(name: str, root: Path, results: Path) -> Path:
             for file in sorted((root / MIXED / kind).glob("fluo*")):
                 shutil.copy(file, folder / kind)
         return folder
+    if name.startswith(_FEW):
+        count, held = int(name.removeprefix(_FEW)), _first_held_back(root)
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            files = sorted((root / U2OS / kind).iterdir())
+            for file in (*files[: min(count, held)], *files[held:]):
+                shutil.copy(file, folder / kind)
+        return folder
     if name == _COMPLETE:  # what the gold masks do not show is taken for background
         for gold in sorted((root / HELA / "01_GT" / "SEG").glob("man_seg*.tif")):
             frame = "t" + gold.stem.removeprefix("man_seg")
@@ -175,8 +191,17 @@ def prepared(name: str, root: Path, results: Path) -> Path:
     return root / name
 
 
+def _first_held_back(root: Path) -> int:
+    """Position of the first image of U2OS that is held back."""
+    names = [item.name for item in find_dataset(root / U2OS).items]
+    return min(select(names, _SPLITS[U2OS], "--validation"))
+
+
 def held_back(run: Run, data: Path) -> str:
     """What --validation names."""
+    if run.data.startswith(_FEW):
+        names = [item.name for item in find_dataset(data).items]
+        return ",".join(names[int(run.data.removeprefix(_FEW)) :])
     if run.held_back != _LAST_OF_EACH_KIND:
         return run.held_back
     kinds: dict[str, list[str]] = {}
