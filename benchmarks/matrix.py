@@ -52,8 +52,8 @@ SCORES = {
 NEAR_AND_FAR = ("pixel_error_near", "pixel_error_far")
 U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
 _GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
-_FEW = "u2os_first_"  # the first so many images and those that are held back
-FEW_IMAGES = (2, 4, 8, 16, 30)  # of 30 that are not held back
+_FEW, _HELD_OF_CURVE = "u2os_first_", "images 32-39"  # the first so many images and those that are held back
+FEW_IMAGES = (2, 4, 8, 16, 32)
 _LAST_OF_EACH_KIND = "the last fifth of each kind"
 _STEPS = "steps.json"  # in a run's folder: what its budget was turned into
 
@@ -194,7 +194,7 @@ def prepared(name: str, root: Path, results: Path) -> Path:
 def _first_held_back(root: Path) -> int:
     """Position of the first image of U2OS that is held back."""
     names = [item.name for item in find_dataset(root / U2OS).items]
-    return min(select(names, _SPLITS[U2OS], "--validation"))
+    return min(select(names, _HELD_OF_CURVE, "--validation"))
 
 
 def held_back(run: Run, data: Path) -> str:
