@@ -133,7 +133,7 @@ def test_generated_pages_are_up_to_date():
 
 def witnesses():
     """Rows of the page of formats: cells of what was written, by whom it was read, and the tests named."""
-    for row in re.findall(r"^\|(.*)\|$", read(ROOT / "docs" / "reference" / "formats.md"), re.MULTILINE):
+    for row in re.findall(r"^\|(.*)\|$", read(ROOT / "docs" / "reference" / "outputs.md"), re.MULTILINE):
         cells = [cell.strip() for cell in row.split("|")]
         if tests := NAMED.findall(cells[-1]):
             yield cells[:-3], re.findall(r"`(\w+)`", cells[-3]), tests
