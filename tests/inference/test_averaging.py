@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from biounet.errors import UsageError
 from biounet.geometry import unet_geometry
-from biounet.inference.averaging import KINDS, View, views
+from biounet.inference.averaging import KINDS, View, unlearnt_views, views
 from biounet.inference.cost import PixelCost
 from biounet.inference.predict import predict_probabilities
 from biounet.inference.tiling import plan_tiles, predict_tiled
@@ -149,3 +149,24 @@ def test_what_cannot_be_averaged():
     with pytest.raises(UsageError, match="--tta all turns Y into X, and this network treats them differently"):
         views("all", uneven)
     assert len(views("flips", uneven)) == 4
+
+
+@pytest.mark.parametrize(
+    ("mirror", "degrees", "kind", "named"),
+    [
+        (False, 20.0, "none", None),
+        (False, 20.0, "flips", "mirrored images,"),
+        (False, 20.0, "all", "mirrored images and quarter turns,"),
+        (False, 180.0, "all", "mirrored images,"),
+        (True, 20.0, "all", "quarter turns,"),
+        (True, 20.0, "flips", None),
+        (True, 180.0, "all", None),
+    ],
+)
+def test_views_that_no_sample_showed_are_said(mirror, degrees, kind, named):
+    said = unlearnt_views(kind, {"mirror": mirror, "rotation_degrees": degrees})
+    assert [f"--tta {kind} averages over {named}" in line for line in said] == [True] * (named is not None)
+
+
+def test_of_a_model_that_tells_nothing_of_its_samples_nothing_is_said():
+    assert unlearnt_views("all", {}) == []

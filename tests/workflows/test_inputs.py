@@ -35,6 +35,12 @@ def test_what_stands_for_nothing_or_twice_is_refused(folder):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: holds no image of a known format \(\.tif, .*\.zarr, .*\)"):
         find_inputs([folder / "empty"])
+    for name in ("images", "more images", "none"):
+        (folder / "set" / name).mkdir(parents=True)
+    for name in ("images", "more images"):
+        tifffile.imwrite(folder / "set" / name / "a.tif", np.zeros((4, 5), np.uint8))
+    with pytest.raises(DataError, match=r"name a folder of images, as \S+set/images or '\S+set/more images'$"):
+        find_inputs([folder / "set"])
     (folder / "a.zarr").mkdir()
     with pytest.raises(UsageError, match="would both be written as a; predict them apart"):
         find_inputs([folder])

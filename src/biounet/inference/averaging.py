@@ -10,6 +10,7 @@ interpolation, so they are not here.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from biounet.inference.tiling import TilePlan
 Array = npt.NDArray[Any]
 
 KINDS = ("none", "flips", "all")
+_QUARTER = 90.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def views(kind: str, geometry: Geometry) -> tuple[View, ...]:
     if geometry.axes[-1] != geometry.axes[-2]:
         raise UsageError("--tta all turns Y into X, and this network treats them differently; take --tta flips")
     return tuple(View(mirror, turn) for turn in (False, True) for mirror in mirrors)
+
+
+def unlearnt_views(kind: str, augmentation: Mapping[str, Any]) -> list[str]:
+    """What is to be said where a kind has views that a model trained with this ``augmentation`` has never met."""
+    unlike = []
+    if kind in ("flips", "all") and augmentation.get("mirror") is False:
+        unlike.append("mirrored images")
+    if kind == "all" and augmentation.get("rotation_degrees", 180.0) < _QUARTER:
+        unlike.append("quarter turns")
+    if not unlike:
+        return []
+    return [f"--tta {kind} averages over {' and '.join(unlike)}, which this model has not learnt from: it may do worse"]
 
 
 def _exchanged(values: tuple[int, ...]) -> tuple[int, ...]:

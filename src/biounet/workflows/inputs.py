@@ -17,6 +17,8 @@ from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
 
+_MOST_NAMED = 3  # folders with images, where one without is given
+
 
 def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> list[Path]:
     """The image files that names, folders and patterns stand for, each once, in order.
@@ -33,9 +35,7 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> lis
             if not inside and (what := advice(sorted(path.iterdir()))):
                 raise DataError(f"{path}: {what}")
             if not inside:
-                raise DataError(
-                    f"{path}: holds no image of a known format ({', '.join(READERS)}); name a folder of images"
-                )
+                raise DataError(f"{path}: holds no image of a known format ({', '.join(READERS)}); {_named(path)}")
             found += inside
         elif path.exists():
             found.append(path)
@@ -50,6 +50,13 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> lis
         if other != path:
             raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
     return found
+
+
+def _named(folder: Path) -> str:
+    """What to name instead of a folder without images: those inside that have some."""
+    inside = [p for p in sorted(folder.iterdir()) if p.is_dir() and any(map(known_suffix, p.iterdir()))]
+    named = [f"'{p}'" if " " in str(p) else str(p) for p in inside[:_MOST_NAMED]]
+    return f"name a folder of images, as {' or '.join(named)}" if named else "name a folder of images"
 
 
 def _fields(paths: Iterable[Path], wells: str | None) -> list[Path]:

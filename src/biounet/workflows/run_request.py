@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from biounet.errors import UsageError
+from biounet.inference.averaging import unlearnt_views
 from biounet.inference.engines import Choice, choose_engine
 from biounet.inference.exported import open_model
 from biounet.model_file import Model
@@ -52,7 +53,7 @@ def run_request(
     paths = find_inputs(inputs, wells=request.wells)
     opened = model if isinstance(model, Model) else open_model(model)
     choice = choose(opened, request, network=network)
-    for line in _said(choice):
+    for line in _said(choice, opened, request):
         if listen:
             listen(line, 0, 0)
     with _workers(model, choice, request, network) as cluster:
@@ -77,9 +78,10 @@ def choose(model: Model, request: Request, *, network: Factory | None = None) ->
     )
 
 
-def _said(choice: Choice) -> list[str]:
+def _said(choice: Choice, model: Model, request: Request) -> list[str]:
     engine = choice.engine
-    lines = [*choice.notes]
+    augmentation = model.training.get("settings", {}).get("augmentation", {})
+    lines = [*choice.notes, *unlearnt_views(request.tta, augmentation)]
     if choice.agreement is not None:
         lines.append(f"engine {engine.name}, {engine.precision}; against fp32 torch: {choice.agreement}")
     return lines
