@@ -81,6 +81,7 @@ class TrainingSettings(_Section):
     batch_size: int = Field(1, ge=1)
     tile: Pixels | tuple[Pixels, ...] | None = 388  # side of the output, to the nearest admissible; null: by the stem
     balanced: bool = False  # samples lie on each class equally often, instead of anywhere; for small tiles
+    batch_statistics_until: float = Field(1.0, ge=0, le=1)  # share of the steps; then batch norm keeps those it has
     averaging: float = Field(0.0, ge=0, lt=1)  # share of the steps that the weights are averaged over
     weight_standardisation: bool | None = False  # kernels of mean 0 and a learnt norm; null: without batch norm
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where it is the faster one
@@ -152,6 +153,7 @@ def standard() -> Settings:
             tile=None,
             weight_standardisation=None,
             averaging=0.1,
+            batch_statistics_until=0.5,
             precision="auto",
         ),
     )

@@ -110,6 +110,13 @@ def test_each_network_is_named_with_its_source(network, sentence):
     assert sentence in methods_text(facts(network=network))
 
 
+def test_where_batch_statistics_were_fixed_is_told():
+    network = {"name": "unet", "depth": 2, "width": 8, "batch_norm": True}
+    assert "with batch normalisation (Ioffe and Szegedy 2015)." in methods_text(facts(network=network))
+    said = "(Ioffe and Szegedy 2015, its statistics fixed after 50 % of the steps)"
+    assert said in methods_text(facts("standard", network=network))
+
+
 def test_every_name_in_the_paragraph_stands_in_the_list():
     text = methods_text(facts(network={"name": "fcn16s", "batch_norm": True}))
     paragraph, listed = text.split("\n\nReferences\n")

@@ -36,12 +36,20 @@ def test_processes_that_make_samples_and_how_often_state_is_written_do_not_matte
     assert finished("training.workers=1", "training.state_seconds=1e-9", name="other").read_bytes() == plain
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("preset", ["paper", "standard"])
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("paper", ["network.batch_norm=false"]),
+        ("paper", ["network.batch_norm=true"]),
+        ("standard", ["network.batch_norm=false"]),
+        ("standard", ["network.batch_norm=true", "training.batch_statistics_until=1"]),
+        ("standard", ["network.batch_norm=true", "training.batch_statistics_until=0.5"]),  # statistics kept from step 6
+        ("standard", ["network.batch_norm=true", "training.batch_statistics_until=0.4"]),  # from step 5
+    ],
+)
 def test_an_error_in_between_does_not_change_the_file(
-    cells, tiny, tmp_path, finished, metrics, preset, batch_norm, stop_at
+    cells, tiny, tmp_path, finished, metrics, preset, overrides, stop_at
 ):
-    overrides = [f"network.batch_norm={batch_norm}".lower()]
     whole = finished(*overrides, preset=preset)
     out, settings = tmp_path / "model.safetensors", tiny("training.state_seconds=1e-9", *overrides, preset=preset)
     for step in (5, 6, 7):  # at step 6 scores are still to come

@@ -92,11 +92,11 @@ def test_a_budget_becomes_steps_once_and_they_are_printed_and_kept(
     assert said == "a budget of 100 s buys 12 steps of 0.25 s and 2 validations of 0.5 s; --steps 12 repeats this run"
 
 
-def test_a_real_budget_is_kept_about(cells, tiny, record):
+def test_a_real_budget_buys_the_steps_that_are_said_and_done(cells, tiny, record):
     train(cells, settings=tiny(), budget=1.5, listen=record)
     steps = record.of("Planned")[0].steps
     assert f"buys {steps} steps" in record.of("Planned")[0].statements[-1]
-    assert len(record.of("StepDone")) == steps > 1
+    assert len(record.of("StepDone")) == steps >= 1
 
 
 def test_numbers_that_cannot_be_meant_are_refused(cells):

@@ -168,7 +168,9 @@ def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
         )
     extras = []
     if network.get("batch_norm"):
-        extras.append("batch normalisation (Ioffe and Szegedy 2015)")
+        until = training.get("batch_statistics_until", 1)
+        fixed = f", its statistics fixed after {100 * until:.0f} % of the steps" if until < 1 else ""
+        extras.append(f"batch normalisation (Ioffe and Szegedy 2015{fixed})")
     if training.get("weight_standardisation"):
         extras.append("weight standardisation (Qiao et al. 2019)")
     if network.get("dropout"):

@@ -13,7 +13,7 @@ from torch import nn
 
 from biounet.model_file import Model
 from biounet.training.assemble import assemble_model, provenance
-from biounet.training.batch_statistics import settle_batch_norm
+from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
 from biounet.training.data import TrainingData
 from biounet.training.plan import Plan
 from biounet.training.priors import best_share, take_back
@@ -74,7 +74,8 @@ def _settled(
     values, step = weights
     network = state.average
     network.load_state_dict(values)
-    settle_batch_norm(network, plan.sampler, seed=state.facts["seed"], precision=plan.precision)
+    if step <= steps_with_batch_statistics(state.facts["steps"], plan.settings.training):
+        settle_batch_norm(network, plan.sampler, seed=state.facts["seed"], precision=plan.precision)
     training = provenance(state, data, plan, step)
     training["class_weights_taken_back"] = _take_back_class_weights(network, data, plan, validator)
     return network, training

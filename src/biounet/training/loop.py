@@ -14,6 +14,7 @@ from torch import nn
 
 from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import TrainingSettings
+from biounet.training.batch_statistics import keep_batch_norm, steps_with_batch_statistics, train_mode
 from biounet.training.batches import batches
 from biounet.training.loss import mean_loss, weighted_sums
 from biounet.training.patience import is_in_vain
@@ -82,7 +83,12 @@ def train_steps(
         for batch in stream:
             start = time.perf_counter()
             rate = learning_rate(state.step, steps, settings)
-            loss = train_step(state, batch, settings, rate=rate, seed=seed, precision=precision, together=together)
+            keeps = state.step >= steps_with_batch_statistics(steps, settings)
+            if state.step == steps_with_batch_statistics(steps, settings):
+                keep_batch_norm(state.network, state.average, sampler, seed=seed, precision=precision)
+            loss = train_step(
+                state, batch, settings, rate=rate, seed=seed, precision=precision, keeps=keeps, together=together
+            )
             state.step += 1
             average_weights(state, steps, settings.averaging)
             validated = None
@@ -104,9 +110,12 @@ def train_step(
     rate: float,
     seed: int,
     precision: str,
+    keeps: bool = False,
     together: Together = ALONE,
 ) -> float:
     """One step of the optimiser on a batch; returns the loss. Dropout is seeded by (seed, step).
+
+    Where it ``keeps`` the statistics of batch normalisation, those of the batch do not matter.
 
     Of several processes each has a part of the batch and a seed for dropout of its own; the loss is that of all
     parts, divided by the sum of all weights.
@@ -119,7 +128,7 @@ def train_step(
     weights = torch.from_numpy(batch.weights).to(device)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    state.network.train()
+    train_mode(state.network, keeps=keeps)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         entropy = [seed, state.step] + [together.rank] * (together.rank > 0)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

@@ -17,7 +17,7 @@ from biounet.inference.memory import peak_bytes
 from biounet.inference.predict import show_bytes
 from biounet.model_file import Model, save_model
 from biounet.training.assemble import best_weights, last_weights, provenance
-from biounet.training.batch_statistics import settle_batch_norm
+from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
 from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
 from biounet.training.data import TrainingData
 from biounet.training.ending import best_model, model_with
@@ -95,7 +95,8 @@ class Run:
         return self.together.of_first(lambda: self._score(network))
 
     def _score(self, network: nn.Module) -> dict[str, float]:
-        settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
+        if self.state.step <= steps_with_batch_statistics(self.steps, self.settings.training):
+            settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
         return self.validator(network)
 
     def begin(self, device: str, steps: int | None, budget: float | None, *, origin: str | None) -> None:
