@@ -113,16 +113,40 @@ def test_interrupted_it_goes_on_where_it_was(model, tmp_path, monkeypatch, image
 
 def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypatch, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
-    request = Request(tmp_path / "parts", tile=20, shard=(1, 1))
-    by_blocks(model(), tmp_path / "a.tif", request)
-    other = replace(model(), sha256="1" * 64)
-    _, lines = by_blocks(other, tmp_path / "a.tif", request)
-    assert not any("already" in line for line in lines)
-    _, lines = by_blocks(other, tmp_path / "a.tif", request)
+    request = Request(tmp_path / "parts", tile=20)
+    shard = replace(request, shard=(1, 1))
+    made, other = model(), replace(model(), sha256="1" * 64)
+    by_blocks(made, tmp_path / "a.tif", shard)
+    _, lines = by_blocks(made, tmp_path / "a.tif", shard)
     assert any("6 of 6 tiles are there already" in line for line in lines)
-    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50), seed=1)[:, ::-1])
     _, lines = by_blocks(other, tmp_path / "a.tif", request)
     assert not any("already" in line for line in lines)
+    by_blocks(made, tmp_path / "a.tif", shard)
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50), seed=1)[:, ::-1])
+    _, lines = by_blocks(made, tmp_path / "a.tif", request)
+    assert not any("already" in line for line in lines)
+
+
+def test_shards_and_a_merge_leave_the_work_of_others_alone(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
+    made, request = model(), Request(tmp_path / "parts", tile=20)
+    by_blocks(made, tmp_path / "a.tif", replace(request, shard=(1, 2)))
+    by_blocks(made, tmp_path / "a.tif", replace(request, shard=(2, 2)))
+    kept = folder_of(request.out, "a")
+    before = {path.name: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    for changed, said in [
+        ({"tile": None}, r"another --tile 20 \(now by itself\); all shards and the merge take the same"),
+        ({"tta": "flips"}, r"another --tta 'none' \(now 'flips'\);"),
+        ({"save": ("labels", "probabilities")}, "another --save;"),
+    ]:
+        for share in ({"merge": True}, {"shard": (2, 2)}):
+            with pytest.raises(UsageError, match=said):
+                by_blocks(made, tmp_path / "a.tif", replace(request, **changed, **share))
+    with pytest.raises(UsageError, match="another model;"):
+        by_blocks(replace(made, sha256="1" * 64), tmp_path / "a.tif", replace(request, merge=True))
+    assert {path.name: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+    _, lines = by_blocks(made, tmp_path / "a.tif", replace(request, merge=True))
+    assert not any("not computed" in line for line in lines)
 
 
 def test_shards_and_their_merge(model, tmp_path, image_of, by_blocks):

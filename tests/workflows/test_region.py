@@ -241,7 +241,9 @@ def test_shards_of_a_region_and_another_region(model, image, tmp_path, by_blocks
     assert np.array_equal(labels_in(request.out), labels_in(tmp_path / "one"))
     by_blocks(made, image, replace(request, shard=(1, 1)))
     mask_file(tmp_path, ~mask)
-    _, lines = by_blocks(made, image, replace(request, shard=(1, 1)))
+    with pytest.raises(UsageError, match="its tiles were made with another --region;"):
+        by_blocks(made, image, replace(request, shard=(1, 1)))
+    _, lines = by_blocks(made, image, request)
     assert not any("already" in line for line in lines)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import BiounetError, DataError
+from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.normalize import Scale, measure_regions
 from biounet.images.regions import Regions
 from biounet.images.resample import resample_window, resized_shape
@@ -34,7 +34,7 @@ from biounet.labels.instances import CELL, mark
 from biounet.labels.kinds import weights
 from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
-from biounet.workflows.inputs import select_channels
+from biounet.workflows.inputs import said_of_grey, select_channels
 from biounet.workflows.region import Region
 from biounet.workflows.request import Request
 from biounet.workflows.scale import choose_level
@@ -44,6 +44,21 @@ Array = npt.NDArray[Any]
 
 _TILES, _SCALE = "tiles", "scale"
 _PROBE = "probe"
+_NAMED = {  # what tells tiles from others, by the names of the command line
+    "model": "model",
+    "input": "image, or it was changed",
+    "channels": "--channels",
+    "level": "--pixel-size",
+    "shape": "--pixel-size",
+    "engine": "engine",
+    "precision": "--precision",
+    "tta": "--tta",
+    "kept": "--save",
+    "tile": "--tile",
+    "region": "--region",
+    "postprocessing": "post-processing",
+}
+_LONG = ("model", "input", "channels", "level", "shape", "kept", "region", "postprocessing")  # whose values say little
 _DRAWS = 8  # of windows across seams, until enough of them lie in tiles that are computed
 
 
@@ -233,9 +248,10 @@ def open_job(
     """The job of an item, as its folder says where it was begun before, and what is to be said of it.
 
     ``region``: that of the request, opened. A folder of another model, image, region, engine or kind of
-    averaging is emptied first. Processes that begin together agree: who writes the plan first decides.
+    averaging is emptied first, unless shards have a part in it: raises `UsageError` then. Processes that begin
+    together agree: who writes the plan first decides.
     """
-    notes: list[str] = []
+    notes = said_of_grey(model, regions.channels())
     channels = model_channels(model, regions, request)
     level, factors = choose_level(model, regions, request.pixel_size_um, notes)
     level_shape = regions.spatial_shape(model.ndim, level)
@@ -257,7 +273,10 @@ def open_job(
         "postprocessing": dict(model.postprocessing),
     }
     store = FolderStore(folder)
-    stored = _claim(store, identity, lambda: {"output": list(budget.plan(shape, engine, request.tile).output)})
+    shared = request.merge or request.shard is not None
+    stored = _claim(
+        store, identity, lambda: {"output": list(budget.plan(shape, engine, request.tile).output)}, shared=shared
+    )
     plan = plan_tiles(shape, engine.geometry, tuple(stored["output"]))
     job = Job(
         model, engine, regions, item, channels, shape, level, level_shape,
@@ -302,9 +321,15 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": facts.st_size, "changed": facts.st_mtime_ns}
 
 
-def _claim(store: FolderStore, identity: Mapping[str, Any], decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What stands in the folder's plan; where there is none of this identity, one with what ``decide`` says."""
+def _claim(
+    store: FolderStore, identity: Mapping[str, Any], decide: Callable[[], dict[str, Any]], *, shared: bool
+) -> dict[str, Any]:
+    """What stands in the folder's plan; where there is none of this identity, one with what ``decide`` says.
+
+    The tiles of another identity go, unless the folder is ``shared``: they may be the work of other shards.
+    """
     path = store.folder / "plan.json"
+    plain = json.loads(json.dumps(identity))
     for _ in range(100):
         try:
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -312,8 +337,10 @@ def _claim(store: FolderStore, identity: Mapping[str, Any], decide: Callable[[],
             stored = {}
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
-        if stored and stored.get("identity") == json.loads(json.dumps(identity)):
+        if stored and stored.get("identity") == plain:
             return stored
+        if stored and shared:
+            raise UsageError(_unlike(store.folder, stored.get("identity") or {}, plain))
         if stored:
             store.clear()
         decided = decide()
@@ -329,3 +356,20 @@ def _claim(store: FolderStore, identity: Mapping[str, Any], decide: Callable[[],
         finally:
             mine.unlink(missing_ok=True)
     raise BiounetError(f"{path}: other processes work in this folder on something else; give each its own --out")
+
+
+def _unlike(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What tells the tiles in a folder from those that are asked for."""
+    known = [(key, name) for key, name in _NAMED.items() if there.get(key) != asked.get(key)]
+    said = [
+        name if key in _LONG else f"{name} {_shown(there.get(key))} (now {_shown(asked.get(key))})"
+        for key, name in known
+    ]
+    return (
+        f"{folder}: its tiles were made with another {' and another '.join(said) or 'plan'}; all shards and the merge "
+        "take the same model, images and options: give those, or begin in another --out"
+    )
+
+
+def _shown(value: object) -> str:
+    return "by itself" if value is None else f"'{value}'" if isinstance(value, str) else str(value)

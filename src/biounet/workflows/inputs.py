@@ -17,6 +17,8 @@ from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
 
+_REPEATED = 3  # channels of a model that takes colours, to which grey is repeated
+_COLOURS = ({"0", "1", "2"}, {"r", "g", "b"}, {"red", "green", "blue"})  # what its channels are called, as sets
 _MOST_NAMED = 3  # folders with images, where one without is given
 
 
@@ -82,7 +84,7 @@ def select_channels(
     *,
     stated: Sequence[str] = (),
 ) -> npt.NDArray[Any]:
-    """The model's channels of an image (C, *spatial); grey is repeated for a three-channel model.
+    """The model's channels of an image (C, *spatial); grey is repeated for a model of red, green and blue.
 
     ``stated``: names of its channels, where its file states them.
     Without ``channels`` a model that learnt channels by name takes those of the same names, where the file
@@ -100,11 +102,19 @@ def select_channels(
         except UsageError as error:
             raise DataError(f"{error}; the model takes {', '.join(names)}: choose them with --channels") from error
     wanted = len(names)
-    if len(plane) == 1 and wanted == 3:
-        plane = np.repeat(plane, 3, axis=0)
+    if len(plane) == 1 and wanted == _REPEATED and {name.casefold() for name in names} in _COLOURS:
+        plane = np.repeat(plane, _REPEATED, axis=0)
     if len(plane) != wanted:
-        raise DataError(f"{path}: {len(plane)} channels, the model takes {wanted}; choose them with --channels")
+        takes = wanted if by_position else f"{wanted} ({', '.join(names)})"
+        counted = f"{len(plane)} channel{'s' * (len(plane) != 1)}"
+        raise DataError(f"{path}: {counted}, the model takes {takes}; choose them with --channels")
     return plane
+
+
+def said_of_grey(model: Model, channels: int) -> list[str]:
+    """What becomes of an image of one channel whose model takes three, of which `select_channels` makes them."""
+    repeated = channels == 1 and len(model.channels) == _REPEATED
+    return [f"grey, repeated to the model's {_REPEATED} channels"] if repeated else []
 
 
 def _are_the_first(names: Sequence[str]) -> bool:

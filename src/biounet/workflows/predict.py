@@ -41,6 +41,7 @@ from biounet.workflows.predict_page import write_prediction_page
 from biounet.workflows.request import Done, Listener, Request
 from biounet.workflows.results import write_results
 from biounet.workflows.run_file import write_run
+from biounet.workflows.said import said_of_image
 from biounet.workflows.scale import needs_scale
 from biounet.workflows.stream import Behind, ahead
 from biounet.workflows.zarr_results import Targets
@@ -127,6 +128,7 @@ class _Stream:
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
         self.computing_s = 0.0
+        self.said: set[str] = set()
         self.said_time = False
 
     def run(self, inputs: Sequence[Path]) -> list[File]:
@@ -147,6 +149,7 @@ class _Stream:
                 if file.plan is None:
                     self._end(file, writer)
                     continue
+                self._remark(file)
                 images = len(file.items)
                 self.tiles_known += images * len(file.plan)
                 self.listen(_plan_line(file.path, file.plan, self.engine, images, self.request.tta), 0, 0)
@@ -160,6 +163,13 @@ class _Stream:
                         waiting = []
             self._compute(waiting, writer)
         return files
+
+    def _remark(self, file: File) -> None:
+        """What is to be said of an image, each thing of the first image that it is true of."""
+        for note in file.done.notes:
+            if note not in self.said:
+                self.said.add(note)
+                self.listen(f"{file.path.name}: {note}", 0, 0)
 
     def _begin(self, path: Path) -> None:
         """Give out the tiles of a file; what is wrong with it is said when its turn comes."""
@@ -243,6 +253,7 @@ class _Stream:
             else:
                 file.plan = self.budget.plan(size, self.engine, self.request.tile)
             file.image, file.items = image, items
+            file.done.notes = list(said_of_image(image, items, self.model))
             file.done.plan = str(file.plan)
             file.done.shape = tuple(size) if len(items) == 1 else (len(items), *size)
         except BiounetError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from biounet.errors import UsageError
+from biounet.errors import DataError, UsageError
 from biounet.images.regions import Regions
 from biounet.model_file import Model
 
 SAME = 1.05  # pixel sizes that differ by less are taken as equal
 _WORTH_SAYING = 1.25
+_MOST = 16.0  # times that pixels may be larger or smaller: beyond, the size stated is hardly the true one
 
 
 def choose_level(
@@ -18,7 +19,8 @@ def choose_level(
     """The level whose pixels are nearest to the model's in size, and the factor per axis that is left.
 
     ``given``: pixel size in um in place of what the file states, per axis or one for all. Factors are 1
-    where sizes are equal to 5 % or not known. ``notes`` takes what is to be said.
+    where sizes are equal to 5 % or not known. ``notes`` takes what is to be said. Raises `DataError` where
+    they are more than sixteen times apart.
     """
     wanted, found = model.pixel_size_um, pixel_size(regions, given, model.ndim)
     plain = (1.0,) * model.ndim
@@ -27,10 +29,7 @@ def choose_level(
             raise UsageError("--pixel-size: the model does not know at which pixel size it learnt; leave it out")
         return 0, plain
     if found is None:
-        notes.append(
-            f"the file states no pixel size, the model learnt at {show_size(wanted)}: taken as equal; "
-            "--pixel-size says what it is"
-        )
+        notes += filter(None, [said_without_size(model, found)])
         return 0, plain
     scales = []
     for level in range(len(regions.levels)):
@@ -38,6 +37,11 @@ def choose_level(
         scales.append(tuple(size * factor / aim for size, factor, aim in sizes))
     level = min(range(len(scales)), key=lambda i: (round(sum(abs(math.log(s)) for s in scales[i]), 6), i))
     factors = tuple(1.0 if max(s, 1 / s) < SAME else s for s in scales[level])
+    if max(max(s, 1 / s) for s in factors) > _MOST:
+        raise DataError(
+            f"{regions.source}: pixels of {show_size(found)}, the model learnt at {show_size(wanted)}: nothing is "
+            f"resampled by more than {_MOST:g}; --pixel-size says what the size is, if this is not it"
+        )
     if max(max(s, 1 / s) for s in scales[0]) > _WORTH_SAYING:
         at = f"level {level} of its pyramid, " if level else ""
         notes.append(
@@ -45,6 +49,17 @@ def choose_level(
             f"resampled by {' x '.join(f'{factor:.3g}' for factor in factors)}"
         )
     return level, factors
+
+
+def said_without_size(model: Model, size: tuple[float, ...] | None) -> str:
+    """What is assumed of an image of this pixel size, where it states none and the model has one; "" otherwise."""
+    wanted = model.pixel_size_um
+    if wanted is None or len(wanted) != model.ndim or size is not None:
+        return ""
+    return (
+        f"the file states no pixel size, the model learnt at {show_size(wanted)}: taken as equal; "
+        "--pixel-size says what it is"
+    )
 
 
 def needs_scale(model: Model, pixel_size_um: tuple[float, ...] | None) -> bool:
