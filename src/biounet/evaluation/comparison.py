@@ -47,14 +47,13 @@ def compare_scores(methods: Mapping[str, Sequence[Scored]], *, seed: int = 0) ->
     averaged = {name: average_runs(runs) for name, runs in methods.items()}
     result: dict[str, Any] = {"methods": {}, "differences": [], "errors": {}}
     for name, scored in averaged.items():
-        summary = summarise(scored.images, np.random.default_rng(seed), blocks=scored.blocks)
+        summary = summarise(scored.images, seed, blocks=scored.blocks)
         if len(methods[name]) > 1:
             summary["runs"] = [_means(run) for run in methods[name]]
         result["methods"][name] = summary
         result["errors"][name] = _total_errors([scores for _, scores in scored.images])
     for a, b in itertools.combinations(averaged, 2):
-        rng = np.random.default_rng(seed)
-        result["differences"].append({"methods": [a, b], **_differences(a, averaged[a], b, averaged[b], rng)})
+        result["differences"].append({"methods": [a, b], **_differences(a, averaged[a], b, averaged[b], seed)})
     result["interval_over"] = "blocks" if len(images) < FEWEST_VALUES else "images"
     return result
 
@@ -107,7 +106,7 @@ def _verdict(difference: Mapping[str, Any], path: Path, where: str) -> str:
     )
 
 
-def _differences(a: str, first: Scored, b: str, second: Scored, rng: np.random.Generator) -> dict[str, Any]:
+def _differences(a: str, first: Scored, b: str, second: Scored, seed: int) -> dict[str, Any]:
     result: dict[str, Any] = {"mean": {}, "interval": {}, "probability_better": {}, "better": {}}
     of_images = [columns([scores for _, scores in scored.images]) for scored in (first, second)]
     blocks = [columns(scored.blocks) for scored in (first, second)]
@@ -115,9 +114,10 @@ def _differences(a: str, first: Scored, b: str, second: Scored, rng: np.random.G
     for path, values in of_images[0].items():
         if path[0] == "objects" or path not in of_images[1]:
             continue
-        found = paired_difference(values, of_images[1][path], rng, lower_is_better=_lower(path))
+        found = paired_difference(values, of_images[1][path], np.random.default_rng(seed), lower_is_better=_lower(path))
         if few and path[0] not in COUNTS and found.mean is not None:
             one, other = (column.get(path, []) for column in blocks)
+            rng = np.random.default_rng(seed)
             found = paired_difference(one, other, rng, lower_is_better=_lower(path), moved_to=found.mean)
         put(result["mean"], path, found.mean)
         put(result["interval"], path, None if found.low is None else [found.low, found.high])

@@ -105,7 +105,7 @@ def evaluate_files(
         statements.append(f"only {', '.join(t.name for t in truths)}")
     pairs = find_pairs(Path(predicted), truths, meaning)
     scored = score_pairs(pairs, meaning, warping=warping)
-    result = summarise(scored.images, np.random.default_rng(seed), blocks=scored.blocks)
+    result = summarise(scored.images, seed, blocks=scored.blocks)
     statements.append(meaning.reason)
     return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
 

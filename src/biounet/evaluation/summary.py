@@ -22,11 +22,14 @@ def _is_count(path: Path) -> bool:
 
 def summarise(
     per_image: Sequence[tuple[str, Scores]],
-    rng: np.random.Generator,
+    seed: int,
     *,
     blocks: Sequence[Scores] | None = None,
 ) -> dict[str, Any]:
     """Means over images with 95 % intervals, from scores as `evaluate_pair` gives them.
+
+    Every score is resampled by the same draws of this ``seed``, so equal scores have equal intervals whatever
+    stands beside them.
 
     Returns a dict ready for JSON:
 
@@ -49,15 +52,15 @@ def summarise(
         "mean": {},
         "interval": {},
         "undefined": {},
-        "pooled": _pooled([scores for _, scores in per_image], rng),
+        "pooled": _pooled([scores for _, scores in per_image], seed),
         "interval_over": "blocks" if over_blocks else "images",
     }
     for path, values in of_images.items():
         bounds = (0.0, np.inf) if _is_count(path) else (0.0, 1.0)
-        over = mean_with_interval(values, rng, bounds=bounds)
+        over = mean_with_interval(values, np.random.default_rng(seed), bounds=bounds)
         interval = over
         if over_blocks and not _is_count(path):
-            interval = mean_with_interval(of_blocks.get(path, []), rng, bounds=bounds)
+            interval = mean_with_interval(of_blocks.get(path, []), np.random.default_rng(seed), bounds=bounds)
         put(result["mean"], path, over.mean)
         put(result["interval"], path, _ends(interval, over.mean, bounds))
         if over.undefined:
@@ -81,7 +84,8 @@ def columns(all_scores: Sequence[Scores]) -> dict[Path, list[float | None]]:
     return {path: [one.get(path) for one in flat] for path in paths}
 
 
-def _pooled(all_scores: Sequence[Scores], rng: np.random.Generator) -> dict[str, Any]:
+def _pooled(all_scores: Sequence[Scores], seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
     counts = [scores["objects"]["true"] for scores in all_scores]
     pooled = mean_with_interval([scores["seg"] for scores in all_scores], rng, weights=counts, bounds=(0.0, 1.0))
     return {"seg": pooled.mean, "interval": _ends(pooled, pooled.mean, (0.0, 1.0)), "objects": sum(counts)}
