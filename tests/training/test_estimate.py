@@ -2,7 +2,7 @@
 
 import pytest
 
-from biounet.training.estimate import SCORE, Scored, estimate, in_words, judged_images
+from biounet.training.estimate import SCORE, Scored, estimate, in_words, judged_images, trained_in_words
 
 
 def scored(*values, per_fold=2):
@@ -53,3 +53,16 @@ def test_images_that_a_score_speaks_of():
     assert judged_images({"validation_images": ["a"]}) == ["a"]
     assert judged_images({"validation_images": [], "estimate": {"images": [{"name": "b"}]}}) == ["b"]
     assert judged_images({}) == []
+
+
+def test_how_a_model_was_trained_in_words():
+    one = {"steps": 80, "step": 47, "seed": 3, "score": 0.728, "validation_images": ["a"]}
+    assert trained_in_words(one) == "trained 80 steps with seed 3, the weights of step 47 kept"
+    scores = {"seg": [0.787], "pq": [0.7989], "dice": [None]}
+    assert trained_in_words({**one, "steps_done": 60, "validation_scores": scores}) == (
+        "trained 60 steps with seed 3, the weights of step 47 kept; on 1 held-back image: seg 0.787, pq 0.799"
+    )
+    folds = {"steps": 80, "seed": 3, "folds": 2, "estimate": estimate(scored(0.2, 0.4, 0.6, 0.8))}
+    assert trained_in_words(folds) == (
+        "2 folds, each trained 80 steps with seed 3; on 4 held-back images: score 0.500, seg 0.500"
+    )

@@ -54,7 +54,7 @@ def check(
 def _check_model(path: Path, device: str, console: Console) -> None:
     from biounet.checks.model import TOLERANCE, check_model
     from biounet.report.methods import methods_text, network_in_words
-    from biounet.training.estimate import judged_images
+    from biounet.training.estimate import trained_in_words
 
     found = check_model(path, device=device)
     model = found.model
@@ -63,10 +63,8 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     console.result(f"{path}: {what}, checksum {model.sha256[:16]} as stated")
     console.result(f"task {model.task}; classes {', '.join(model.classes)}; {len(model.channels)} channel(s)")
     console.result(f"network: {network}")
-    console.result(
-        f"trained {model.training.get('step')} steps with seed {model.training.get('seed')}; score on "
-        f"{len(judged_images(model.training))} held-back images: {model.training.get('score')}"
-    )
+    if model.training:
+        console.result(trained_in_words(model.training))
     if found.difference is not None:
         console.result(
             f"golden sample, computed by {found.engine}: differs by {found.difference:.2g} of the largest logit "

@@ -79,6 +79,23 @@ def judged_images(training: Mapping[str, Any]) -> Sequence[str]:
     return list(training.get("validation_images", ()))
 
 
+def trained_in_words(training: Mapping[str, Any]) -> str:
+    """How a model file was trained, and its scores on the images it speaks of, with the post-processing it has."""
+    steps = training.get("steps_done", training.get("steps"))
+    kept = training.get("step")
+    said = f"trained {steps} step{'s' * (steps != 1)} with seed {training.get('seed')}"
+    if "folds" in training:
+        said = f"{training['folds']} folds, each {said}"
+    elif kept != steps:
+        said += f", the weights of step {kept} kept"
+    means = {
+        name: _mean_of(values) for name, values in (training.get("validation_scores") or {}).items()
+    } or training.get("estimate", {}).get("mean", {})
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
+    count = len(judged_images(training))
+    return f"{said}; on {count} held-back image{'s' * (count != 1)}: {scores}" if scores else said
+
+
 def _counted(images: Sequence[Mapping[str, Any]]) -> str:
     """How many were held back; blocks of the same image say less than as many images would."""
     whole = len({image["name"] for image in images})
@@ -88,7 +105,10 @@ def _counted(images: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _mean(images: Sequence[Scored], name: str, fold: int) -> float | None:
-    values = [image.scores.get(name) for image in images if image.fold == fold]
+    return _mean_of([image.scores.get(name) for image in images if image.fold == fold])
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 

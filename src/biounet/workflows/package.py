@@ -15,7 +15,7 @@ from biounet.inference.predict import softmax
 from biounet.inference.proof import golden_of
 from biounet.model_file import Model
 from biounet.report.methods import network_in_words
-from biounet.training.estimate import judged_images
+from biounet.training.estimate import trained_in_words
 
 Float32 = npt.NDArray[np.float32]
 
@@ -93,7 +93,6 @@ def _middle(part: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
 def documentation(model: Model, name: str) -> str:
     """The package's README.md."""
     training = model.training
-    held_back = judged_images(training)
     lines = [
         f"# {name}",
         "",
@@ -115,7 +114,7 @@ def documentation(model: Model, name: str) -> str:
         "",
         "## Validation",
         "",
-        f"Score on {len(held_back)} held-back images: {training.get('score')}, after {training.get('step')} steps.",
+        f"{trained_in_words(training)[:1].upper()}{trained_in_words(training)[1:]}.",
         "To measure it on images of your own, with biounet:",
         "",
         f"    biounet predict {name}.bioimageio.zip IMAGES --out results",
