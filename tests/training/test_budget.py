@@ -13,13 +13,15 @@ from biounet.training.state import new_state, write_state
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("15min", 900), ("90s", 90), ("1.5h", 5400), ("600", 600), (" 2 M ", 120), ("30SEC", 30), (".5min", 30)],
+    [("15min", 900), ("90s", 90), ("1.5h", 5400), ("600s", 600), (" 2 M ", 120), ("30SEC", 30), (".5min", 30)],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-5min", "5 days", "1.2.3s", ".", "min", "1e3", "5min 30s", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "0", "600", "-5min", "5 days", "1.2.3s", ".", "min", "1e3", "5min 30s", "9" * 400]
+)
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(UsageError, match="write a time such as 15min, 90s or 2h"):
         parse_duration(text)

@@ -44,3 +44,28 @@ def test_what_stands_for_nothing_or_twice_is_refused(folder):
     (folder / "a.zarr").mkdir()
     with pytest.raises(UsageError, match="would both be written as a; predict them apart"):
         find_inputs([folder])
+
+
+def write(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.full((20, 20), value, np.uint8))
+    return path
+
+
+def test_annotations_and_results_beside_their_images_are_left_out_of_a_folder(tmp_path):
+    kept = [write(tmp_path / f"{name}.tif") for name in ("a", "b_mask", "c_labels", "t-volume")]
+    for name in ("a_labels", "a_probabilities", "a_overlay", "a_cp_masks", "a_region", "t-labels"):
+        write(tmp_path / f"{name}.tif")
+    notes = []
+    assert find_inputs([tmp_path], notes=notes) == kept
+    assert "a_cp_masks.tif, a_labels.tif, a_overlay.tif, ... left out: annotations or results" in notes[0]
+    assert find_inputs([tmp_path / "a_labels.tif"]) == [tmp_path / "a_labels.tif"]
+
+
+def test_a_data_set_stands_for_its_annotated_images(tmp_path):
+    images = [write(tmp_path / "set" / "images" / f"{name}.tif") for name in "ab"]
+    for name in "ab":
+        write(tmp_path / "set" / "masks" / f"{name}.tif", 1)
+    notes = []
+    assert find_inputs([tmp_path / "set"], notes=notes) == images
+    assert notes == [f"{tmp_path / 'set'}: a data set, of which the 2 annotated images are predicted"]

@@ -10,7 +10,7 @@ import typer
 
 from biounet.cli import options
 from biounet.cli.console import Console
-from biounet.errors import DataError
+from biounet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from biounet.checks.data import DataCheck
@@ -39,6 +39,8 @@ def check(
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     if path is not None and path.is_file() and not is_data_file(path):
+        if report is not None:
+            raise UsageError(f"--report: what is found in a model is said here; leave it out for {path}")
         _check_model(path, device, console)
     else:
         from biounet.checks.data import check_data

@@ -24,6 +24,7 @@ from biounet.images.zarr_annotations import zarr_annotations
 
 __all__ = [
     "LAYOUTS",
+    "OUTPUT_SUFFIXES",
     "Dataset",
     "Example",
     "Item",
@@ -38,7 +39,7 @@ __all__ = [
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 _LABEL_FOLDERS = ("masks", "labels", "mask", "label", "rois", "roi", "annotations", "outlines", "geojson")
-_OUTPUT_SUFFIXES = ("_flows", "_outlines", "_overlay", "_probabilities", "_cp_output")
+OUTPUT_SUFFIXES = ("_flows", "_outlines", "_overlay", "_probabilities", "_cp_output")
 
 
 def find_dataset(
@@ -266,7 +267,7 @@ def _stacks(folder: Path) -> Found | None:
 
 def _suffixes(folder: Path) -> Found | None:
     """``X.tif`` with ``X_masks.tif``, ``X_labels.tif`` or ``X_seg.tif`` in one folder (Cellpose)."""
-    files = [file for file in image_files(folder) if not stem_name(file).lower().endswith(_OUTPUT_SUFFIXES)]
+    files = [file for file in image_files(folder) if not stem_name(file).lower().endswith(OUTPUT_SUFFIXES)]
     labels = [file for file in files if stem_name(file).lower().endswith(LABEL_SUFFIXES)]
     images = [file for file in files if file not in labels]
     if not labels or not images:

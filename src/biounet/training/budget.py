@@ -22,7 +22,7 @@ _WARM_UP, _TIMED_STEPS = 3, 12  # the first ones make buffers, and find batches 
 _TIMING_SHARE = 0.05  # of the budget, after which timing ends early
 _FINISHING_SHARE = 0.03  # of the budget, for tuning and writing at the end
 
-_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Calibration:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a text such as 15min, 90s, 1.5h or 600; `UsageError` otherwise."""
-    found = re.fullmatch(r"\s*([\d.]+)\s*(s|sec|m|min|h|)\s*", text.lower())
+    """Seconds of a text such as 15min, 90s or 1.5h; `UsageError` otherwise."""
+    found = re.fullmatch(r"\s*([\d.]+)\s*(s|sec|m|min|h)\s*", text.lower())
     try:
         seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0.0
     except ValueError:

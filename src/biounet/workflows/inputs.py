@@ -10,35 +10,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import DataError, UsageError
+from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.channels import find_channels
 from biounet.images.foreign import advice
 from biounet.images.formats import READERS, known_suffix, stem_name
+from biounet.images.layouts import OUTPUT_SUFFIXES, find_dataset
+from biounet.images.pairing import LABEL_SUFFIXES
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
 
 _REPEATED = 3  # channels of a model that takes colours, to which grey is repeated
 _COLOURS = ({"0", "1", "2"}, {"r", "g", "b"}, {"red", "green", "blue"})  # what its channels are called, as sets
+_BESIDE = (  # how names end of what belongs to an image, and how that of the image ends
+    *((suffix, "") for suffix in (*LABEL_SUFFIXES, *OUTPUT_SUFFIXES, "_region", "_classes")),
+    ("-labels", "-volume"),
+)
 _MOST_NAMED = 3  # folders with images, where one without is given
 
 
-def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> list[Path]:
+def find_inputs(given: Sequence[str | Path], *, wells: str | None = None, notes: list[str] | None = None) -> list[Path]:
     """The image files that names, folders and patterns stand for, each once, in order.
 
-    Of a folder all images in it, of an OME-Zarr plate the fields of all its wells, or of ``wells``, names or
-    patterns with commas as ``"B03,C*"``. Raises `DataError` where something stands for nothing, and
-    `UsageError` where two inputs would have results of the same NAME, or ``wells`` fits no input.
+    Of a folder all images in it, but no annotations and no results of images beside them; of a data set's folder
+    without images of its own the annotated ones; of an OME-Zarr plate the fields of all its wells, or of ``wells``,
+    names or patterns with commas as ``"B03,C*"``. ``notes`` takes what is to be said of that. Raises `DataError`
+    where something stands for nothing, and `UsageError` where two inputs would have results of the same NAME, or
+    ``wells`` fits no input.
     """
     found: list[Path] = []
+    notes = [] if notes is None else notes
     for item in given:
         path = Path(item)
         if path.is_dir() and not known_suffix(path):  # an OME-Zarr folder counts as one file
-            inside = sorted(p for p in path.iterdir() if known_suffix(p) and not p.name.startswith("."))
-            if not inside and (what := advice(sorted(path.iterdir()))):
-                raise DataError(f"{path}: {what}")
-            if not inside:
-                raise DataError(f"{path}: holds no image of a known format ({', '.join(READERS)}); {_named(path)}")
-            found += inside
+            found += _in_folder(path, notes)
         elif path.exists():
             found.append(path)
         elif matches := sorted(glob.glob(str(item))):
@@ -52,6 +56,39 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None) -> lis
         if other != path:
             raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
     return found
+
+
+def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
+    inside = sorted(p for p in folder.iterdir() if known_suffix(p) and not p.name.startswith("."))
+    if not inside and (what := advice(sorted(folder.iterdir()))):
+        raise DataError(f"{folder}: {what}")
+    if not inside:
+        inside = _of_dataset(folder)
+        notes.append(f"{folder}: a data set, of which the {len(inside)} annotated images are predicted")
+    stems = {stem_name(p) for p in inside}
+    beside = [p for p in inside if _image_of(stem_name(p)) - {stem_name(p)} & stems]
+    if beside:
+        named = ", ".join(p.name for p in beside[:_MOST_NAMED]) + (", ..." if len(beside) > _MOST_NAMED else "")
+        notes.append(
+            f"{folder}: {named} left out: annotations or results of the images beside them; name files to predict them"
+        )
+    return [p for p in inside if p not in beside]
+
+
+def _of_dataset(folder: Path) -> list[Path]:
+    """The images of a data set that has them in folders of its own."""
+    try:
+        items = find_dataset(folder).items
+    except BiounetError:
+        items = ()
+    if not items or any(len(item.channels) > 1 for item in items):
+        raise DataError(f"{folder}: holds no image of a known format ({', '.join(READERS)}); {_named(folder)}")
+    return list(dict.fromkeys(item.image.path for item in items))
+
+
+def _image_of(stem: str) -> set[str]:
+    """What an image may be called whose annotation or result a file of this name is."""
+    return {stem[: -len(s)] + image for s, image in _BESIDE if stem.lower().endswith(s)}
 
 
 def _named(folder: Path) -> str:

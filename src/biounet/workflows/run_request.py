@@ -50,10 +50,11 @@ def run_request(
     and `UsageError` where a cluster is to work on a model that is no file.
     """
     start = time.perf_counter() if begin is None else begin
-    paths = find_inputs(inputs, wells=request.wells)
+    notes: list[str] = []
+    paths = find_inputs(inputs, wells=request.wells, notes=notes)
     opened = model if isinstance(model, Model) else open_model(model)
     choice = choose(opened, request, network=network)
-    for line in _said(choice, opened, request):
+    for line in (*notes, *_said(choice, opened, request)):
         if listen:
             listen(line, 0, 0)
     with _workers(model, choice, request, network) as cluster:
