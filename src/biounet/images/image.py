@@ -115,6 +115,11 @@ def drops_alpha(image: Image) -> bool:
     return bool(min(part.min() for part in parts) == max(part.max() for part in parts))
 
 
+def said_of_alpha(constant: bool, *, looked_at: str = "all pixels") -> str:
+    """What became of a transparency channel that was ``constant``, or not, where one looked."""
+    return f"transparency is the same in {looked_at} and left out" if constant else "transparency is a channel"
+
+
 def match_channels(image: Array, channels: int, source: str | Path) -> Array:
     """An image (C, *spatial) with the given number of channels: grey is repeated to three.
 

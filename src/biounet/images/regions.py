@@ -16,7 +16,7 @@ from biounet.errors import UsageError
 from biounet.images.arrays import nifti_stored, npy_stored
 from biounet.images.czi import czi_levels
 from biounet.images.formats import check_fits, known_suffix, native, read_header, reading
-from biounet.images.image import AXES, Array, Header, Image, planes, separate_axes, spatial_axes
+from biounet.images.image import AXES, Array, Header, Image, planes, said_of_alpha, separate_axes, spatial_axes
 from biounet.images.nd2 import nd2_levels
 from biounet.images.ome_zarr import zarr_levels
 from biounet.images.sampling import is_large, sample_windows
@@ -240,8 +240,7 @@ def _judged_alpha(regions: Regions) -> Regions:
             alpha = regions._stored[0].read(tuple(parts[axis] for axis in regions.axes))
         seen |= {alpha.min().item(), alpha.max().item()}
     constant = len(seen) < 2
-    looked = "a sample of " if is_large(shape) else ""
-    note = f"transparency is the same in {looked}all pixels and left out" if constant else "transparency is a channel"
+    note = said_of_alpha(constant, looked_at="a sample of all pixels" if is_large(shape) else "all pixels")
     return replace(
         regions,
         _channels=regions._channels - constant,

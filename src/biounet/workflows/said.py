@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.images.image import Image
+from biounet.images.image import Image, drops_alpha, said_of_alpha
 from biounet.model_file import Model
 from biounet.workflows.inputs import said_of_grey
 from biounet.workflows.scale import said_without_size
@@ -20,6 +20,10 @@ def said_of_image(image: Image, items: Sequence[npt.NDArray[Any]], model: Model)
     if said := said_without_size(model, image.pixel_size(model.ndim)):
         yield said
     channels = image.array.shape[image.axes.index("C")] if "C" in image.axes else 1
+    if image.alpha:
+        dropped = drops_alpha(image)
+        yield said_of_alpha(dropped)
+        channels -= dropped
     yield from said_of_grey(model, channels)
     constant = [k for k, item in enumerate(items) if np.ptp(item.reshape(len(item), -1), axis=1).max(initial=0) == 0]
     if constant:
