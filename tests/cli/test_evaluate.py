@@ -112,3 +112,14 @@ def test_tables_for_a_spreadsheet(biounet, predicted, data, tmp_path):
         objects = list(csv.DictReader(file))
     assert [row["image"] for row in objects] == ["zelle 14"] * 14 + ["zelle 5"] * 5 + ["zelle 9"] * 9
     assert [row["true"] for row in objects if row["kind"] == "missed"] == ["1", "1", "1"]
+
+
+def test_how_many_images_a_mean_is_of_is_said_where_it_leaves_some_out(biounet, tmp_path):
+    labels = np.zeros((30, 30), np.int32)
+    labels[5:15, 5:15] = 1
+    for name, array in (("a", labels), ("b", labels * 0), ("c", labels * 0)):
+        for folder in ("found", "true"):
+            write_labels(tmp_path / folder / f"{name}.tif", array)
+    lines = biounet("evaluate", tmp_path / "found", tmp_path / "true").out.splitlines()
+    assert any(" seg (of 1 image) " in line for line in lines)
+    assert any(" pixel_error " in line for line in lines)

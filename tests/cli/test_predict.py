@@ -9,6 +9,7 @@ from PIL import Image
 from typer.main import get_command
 
 from biounet.cli.app import make_app
+from biounet.errors import BiounetError
 from biounet.images.formats import read_image
 from biounet.model_file import load_model, save_model
 from biounet.report.methods import methods_text
@@ -212,6 +213,27 @@ def test_nothing_done_is_said(biounet, model, tmp_path):
     done = biounet("predict", model, tmp_path, "--out", tmp_path / "o")
     assert done.code == 4
     assert "2 of 2 inputs failed, nothing is done" in done.complaint
+
+
+def test_what_is_wrong_with_the_only_input_is_said_once(biounet, model, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    done = biounet("predict", model, tmp_path / "a.tif", "--out", tmp_path / "o", "--engine", "torch", "-q")
+    assert done.code == 3
+    assert done.err.count("a.tif") == 1
+    assert "failed" not in done.err
+
+
+def test_a_disk_that_is_full_hides_no_failed_input(biounet, model, image, tmp_path, monkeypatch):
+    def full(*_):
+        raise BiounetError("run.json: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("biounet.workflows.predict.write_run", full)
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    done = biounet("predict", model, image, tmp_path / "a.tif", "--out", tmp_path / "o")
+    assert done.code == 4
+    assert "failed: run.json: cannot be written" in done.err
+    assert "1 of 2 inputs failed, the rest is done; first: " in done.complaint
+    assert biounet("predict", model, image, "--out", tmp_path / "o").code == 1
 
 
 def test_a_channel_is_chosen(biounet, model, tmp_path):

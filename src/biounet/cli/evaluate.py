@@ -63,7 +63,10 @@ def show_scores(console: Console, result: dict[str, Any]) -> None:
         if value is None:
             continue
         shown = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-        rows.append([" ".join(path), f"{value:.4f}", shown])
+        left_out = _at(result["undefined"], path)
+        used = len(result["images"]) - (left_out or 0)
+        of = f" (of {used} image{'s' * (used != 1)})" if left_out else ""
+        rows.append([" ".join(path) + of, f"{value:.4f}", shown])
     count = len(result["images"])
     over = result["interval_over"]
     console.table(f"mean of {count} image{'s' * (count != 1)}", ["score", "mean", f"95 % interval over {over}"], rows)

@@ -85,12 +85,17 @@ def predict_files(
         if file.error is not None and len(inputs) == 1:
             raise file.error
     results = [file.done for file in files]
-    if "table" in request.save:
-        tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
-        join_tables(request.out / "objects.csv", tables)
-    values = write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
-    if request.report and request.shard is None:
-        write_prediction_page(request.out / "report.html", values, results, gallery.figures, request.command)
+    try:
+        if "table" in request.save:
+            tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
+            join_tables(request.out / "objects.csv", tables)
+        values = write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)
+        if request.report and request.shard is None:
+            write_prediction_page(request.out / "report.html", values, results, gallery.figures, request.command)
+    except BiounetError as error:
+        if all(file.error is None for file in files):
+            raise
+        stream.listen(f"failed: {error}", 0, 0)  # the disk is full, most likely, and the inputs failed before
     return results
 
 
@@ -129,10 +134,12 @@ class _Stream:
         self.tiles_done = self.tiles_known = 0
         self.computing_s = 0.0
         self.said: set[str] = set()
+        self.several = False
         self.said_time = False
 
     def run(self, inputs: Sequence[Path]) -> list[File]:
         """All inputs, in their order; what went wrong stands in each."""
+        self.several = len(inputs) > 1
         files: list[File] = []
         waiting: list[tuple[File, int]] = []  # images that may share a batch
         for path in inputs if self.cluster is not None else ():
@@ -226,7 +233,7 @@ class _Stream:
             )
         except BiounetError as error:
             file.fails(error)
-            self.listen(f"failed: {file.done.error}", 0, 0)
+            self._tell_failed(file)
         file.done.seconds += time.perf_counter() - start
 
     def _read(self, path: Path) -> File:
@@ -333,11 +340,16 @@ class _Stream:
 
     def _end(self, file: File, writer: Behind) -> None:
         if file.error is not None:
-            self.listen(f"failed: {file.done.error}", 0, 0)
+            self._tell_failed(file)
         elif file.done.done_before:
             self.listen(f"{file.done.name}: done before by the same model with the same settings", 0, 0)
         else:
             writer.submit(self._write, file)
+
+    def _tell_failed(self, file: File) -> None:
+        """Of several inputs; that of one is raised."""
+        if self.several:
+            self.listen(f"failed: {file.done.error}", 0, 0)
 
     def _write(self, file: File) -> None:
         start = time.perf_counter()
