@@ -130,6 +130,13 @@ def test_auto_leaves_out_what_does_not_agree(whole_model):
         choose_engine(other, device="cpu", engine="onnx")
 
 
+def test_an_exported_file_of_another_model_is_named(whole_model, tmp_path):
+    given, expected = (model := whole_model()).golden
+    write_onnx(model, tmp_path / "other.onnx")
+    with pytest.raises(UsageError, match=r"--engine \S+other\.onnx: does not compute .*; is it exported from this model"):
+        choose_engine(model.with_golden(given, -expected), device="cpu", engine=str(tmp_path / "other.onnx"))
+
+
 def test_what_was_measured(whole_model):
     model = whole_model(width=8, depth=2)
     assert choose_engine(model, engine="torch", device="cpu").agreement is None  # it is what others are compared with

@@ -47,13 +47,23 @@ def run(arguments: list[str]) -> int:
         return 1
     except Exception as error:
         if (message := _usage(error)) is not None:
-            return _fail(f"{message} (see biounet --help)", _USAGE) if message else _USAGE
+            return _fail(f"{message} (see {_command(arguments)} --help)", _USAGE) if message else _USAGE
         if "-v" in arguments or "-vv" in arguments or "--verbose" in arguments:
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}; -v shows where", 1)
     if result == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)
     return result if isinstance(result, int) else 0
+
+
+def _command(arguments: list[str]) -> str:
+    """The command whose help says more: the first word, where it is one."""
+    import typer.main
+
+    from biounet.cli.app import make_app
+
+    commands = getattr(typer.main.get_command(make_app()), "commands", {})
+    return f"biounet {arguments[0]}" if arguments and arguments[0] in commands else "biounet"
 
 
 def _usage(error: Exception) -> str | None:

@@ -172,7 +172,7 @@ def choose_engine(
         try:
             made = ENGINES[name].make(wanted)
             agreement = _agreement(made, wanted)
-            _refuse_inexact(made, agreement, least_agreement)
+            _refuse_inexact(made, agreement, least_agreement, file)
         except BiounetError as error:
             if engine != "auto" or name == names[-1]:
                 raise
@@ -298,9 +298,14 @@ def _reference(made: Engine, wanted: Wanted) -> Engine | None:
     return None if made.precision == "fp32" else ENGINES[made.name].make(Wanted(model, file=wanted.file))
 
 
-def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float) -> None:
+def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float, file: Path | None) -> None:
     if agreement is None:
         return
+    if made.precision == "fp32" and not agreement.is_exact and file is not None:
+        raise UsageError(
+            f"--engine {file}: does not compute what the model learnt: {agreement}; is it exported from this model? "
+            "Export it again, or take torch"
+        )
     if made.precision == "fp32" and not agreement.is_exact:
         raise UsageError(f"--engine {made.name} does not compute what the model learnt: {agreement}; take torch")
     if made.precision == "int8" and agreement.labels < least:
