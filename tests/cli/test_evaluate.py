@@ -123,3 +123,10 @@ def test_how_many_images_a_mean_is_of_is_said_where_it_leaves_some_out(biounet, 
     lines = biounet("evaluate", tmp_path / "found", tmp_path / "true").out.splitlines()
     assert any(" seg (of 1 image) " in line for line in lines)
     assert any(" pixel_error " in line for line in lines)
+
+
+def test_images_in_place_of_labels_are_pointed_out(biounet, predicted, data):
+    assert "look like images" not in biounet("evaluate", predicted, data).err
+    done = biounet("evaluate", predicted, data / "images")
+    assert "3 of 3 true label files look like images (zelle 14)" in done.err
+    assert "predicted label files" not in done.err

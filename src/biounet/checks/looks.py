@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +42,3 @@ def scraps(labels: Labels) -> Scraps | None:
     if len(pieces) < _FEWEST_PIECES * len(rest) or np.median(pieces) > _SCRAP_PX:
         return None
     return Scraps(len(values), int(scrap.sum()), tuple(int(v) for v in peaks))
-
-
-def flatness(array: npt.NDArray[Any]) -> float:
-    """Share of neighbouring pixels along the last axis that are equal, among those that are not both the least value.
-
-    Background is left out, so that a dark image is not taken for a mask. Half for an array of one value, which
-    tells nothing.
-    """
-    here, there, least = array[..., :-1], array[..., 1:], array.min()
-    counted = (here > least) | (there > least)
-    return float((here == there)[counted].mean()) if counted.any() else 0.5

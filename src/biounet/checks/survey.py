@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.checks.agreement import Gridded, gridded
-from biounet.checks.looks import Scraps, flatness, scraps
+from biounet.checks.looks import Scraps, scraps
 from biounet.errors import DataError
 from biounet.images.arrays import MissingPackageError
 from biounet.images.dataset import Dataset, Item, Problem
@@ -19,12 +19,12 @@ from biounet.images.drawings import is_drawing
 from biounet.images.examples import Example, read_all
 from biounet.images.formats import read_header, read_image
 from biounet.labels.components import components
+from biounet.labels.flatness import A_MASK, AN_IMAGE, flatness
 from biounet.labels.meaning import Meaning, encode
 from biounet.labels.understanding import understand
 
 MOST_IMAGES = 200
 MOST_PIXELS = 1 << 27  # of all images that are read, as far as more than one is
-_A_MASK, _AN_IMAGE = 0.65, 0.45  # flatness above which a file looks like a mask, and below which like an image
 
 Labels = npt.NDArray[np.int32]
 
@@ -158,7 +158,7 @@ def _swapped(items: Sequence[Item], read: dict[str, Example], unread: set[str]) 
             mask = flatness(example.labels if example else read_image(item.labels.path).array)
         except DataError:
             continue
-        if image > _A_MASK and mask < _AN_IMAGE:
+        if image > A_MASK and mask < AN_IMAGE:
             yield item, image, mask
 
 

@@ -27,6 +27,7 @@ from biounet.images.image import check_finite
 from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.images.selection import select
 from biounet.images.zarr_annotations import holds_annotation
+from biounet.labels.flatness import AN_IMAGE, flatness
 from biounet.labels.kinds import cell_classes, class_image, classes_of
 from biounet.labels.meaning import Meaning, encode
 from biounet.labels.understanding import declared_meaning
@@ -35,6 +36,7 @@ Labels = npt.NDArray[np.int32]
 
 _PROBABILITIES = "_probabilities"
 _NO_LABELS = ("_probabilities", "_overlay", "_classes")
+_MANY_VALUES = 64  # in one file, from which on labels that are not flat are hardly labels
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,26 @@ def evaluate_files(
     pairs = find_pairs(Path(predicted), truths, meaning)
     scored = score_pairs(pairs, meaning, warping=warping)
     result = summarise(scored.images, seed, blocks=scored.blocks)
-    statements.append(meaning.reason)
+    statements += [meaning.reason, *_unlike_labels(pairs)]
     return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
+
+
+def _unlike_labels(pairs: Sequence[Pair]) -> list[str]:
+    """A remark for each side that has images where labels should be."""
+    said = []
+    for side in ("predicted", "true"):
+        names = [pair.name for pair in pairs if _looks_like_an_image(getattr(pair, side))]
+        if names:
+            said.append(
+                f"{len(names)} of {len(pairs)} {side} label files look like images ({names[0]}): neighbouring pixels "
+                "hardly ever have the same value, and the scores mean nothing if they are"
+            )
+    return said
+
+
+def _looks_like_an_image(labels: Labels) -> bool:
+    """Thin lines of a few classes are labels, too."""
+    return flatness(labels) < AN_IMAGE and len(np.unique(labels)) > _MANY_VALUES
 
 
 def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True) -> Scored:
