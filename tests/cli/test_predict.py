@@ -269,6 +269,28 @@ def write_channels(path, order):
     tifffile.imwrite(path, stack, metadata={"axes": "CYX", "Channel": {"Name": list(order)}})
 
 
+@pytest.mark.parametrize("options", [(), ("--tile", "20", "--region", "auto")])
+def test_labels_that_were_edited_or_drawn_are_not_replaced(biounet, model, image, tmp_path, options):
+    """An editor that saves the labels again leaves its own name in the file."""
+    same = ("predict", model, image, "--out", tmp_path, "--save", "labels", *options)
+    file = tmp_path / "zelle 9_labels.tif"
+    assert biounet(*same).code == 0
+    assert biounet(*same).code == 0  # its own are replaced
+    corrected = tifffile.imread(file)
+    corrected[:5, :5] = 77
+    tifffile.imwrite(file, corrected, imagej=True, metadata={"axes": "YX"})
+    before = file.read_bytes()
+    done = biounet(*same)
+    assert done.code == 3
+    assert "zelle 9_labels.tif: is there, and biounet did not write it, or it was edited since" in done.complaint
+    assert file.read_bytes() == before
+    assert biounet(*same, "--overwrite").code == 0
+    assert not np.array_equal(tifffile.imread(file), corrected)
+    file.write_bytes(b"something")
+    assert biounet(*same).code == 3
+    assert file.read_bytes() == b"something"
+
+
 def test_channels_are_taken_by_name(biounet, train_tiny, tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)

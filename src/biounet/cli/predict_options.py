@@ -29,7 +29,9 @@ Region = Annotated[
 Wells = Annotated[str | None, typer.Option("--wells", help="Wells of a plate, names or patterns, as B03,C*.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Write labels into the OME-Zarr inputs themselves.")]
 LabelName = Annotated[str, typer.Option("--label-name", help="Their name there.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace labels of that name.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace labels that something else made, or that were edited.")
+]
 Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Compute the I-th of N shares of the tiles.")]
 Merge = Annotated[bool, typer.Option("--merge", help="Join what shards computed and write the results.")]
 Cluster = Annotated[

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ import tifffile
 from biounet.errors import BiounetError, UsageError
 
 LARGEST_UINT16 = 65535
+SOFTWARE = "biounet"  # as TIFFs name what wrote them
 _IMAGEJ_LIMIT = 4_000_000_000  # bytes; ImageJ's own TIFFs end at 4 GiB
 
 
@@ -111,6 +113,15 @@ def write_labels(
     _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
 
 
+def is_written_here(path: str | Path) -> bool:
+    """Whether a TIFF is as biounet wrote it: whatever else saves it again leaves its own name, or none, in it."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return bool(file.pages.first.software == SOFTWARE)
+    except (OSError, ValueError, IndexError, KeyError, TypeError, struct.error, tifffile.TiffFileError):
+        return False
+
+
 def write_probabilities(
     path: str | Path,
     probabilities: npt.NDArray[np.float32],
@@ -172,7 +183,8 @@ def _write_tiff(
         metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
         options["bigtiff"] = array.nbytes >= _IMAGEJ_LIMIT
     with whole_file(path) as temporary:
-        tifffile.imwrite(temporary, array, imagej=imagej, ome=not imagej, metadata=metadata, **options)
+        kind: dict[str, Any] = {"imagej": imagej, "ome": not imagej, "software": SOFTWARE}
+        tifffile.imwrite(temporary, array, metadata=metadata, **kind, **options)
 
 
 def spatial_sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tifffile
 
 from biounet.errors import UsageError
-from biounet.images.writing import LARGEST_UINT16, spatial_sizes, whole_file
+from biounet.images.writing import LARGEST_UINT16, SOFTWARE, spatial_sizes, whole_file
 
 Array = npt.NDArray[Any]
 Read = Callable[[tuple[int, ...], tuple[int, ...]], Array]
@@ -131,7 +131,9 @@ class _Writer:
                 level.following = following
             with tifffile.TiffWriter(temporary, bigtiff=True, ome=True) as file:
                 tiles = self._tiles(read, reduced[0] if reduced else None)
-                file.write(tiles, shape=self.shape, subifds=len(reduced), metadata=metadata, **options)
+                file.write(
+                    tiles, shape=self.shape, subifds=len(reduced), metadata=metadata, software=SOFTWARE, **options
+                )
                 for level in reduced:
                     shape = (*self.shape[:-2], *level.size)
                     file.write(level.tiles(), shape=shape, subfiletype=1, metadata=None, **options)

@@ -19,6 +19,7 @@ from biounet.images.image import Header, separate_axes, spatial_axes
 from biounet.images.label_origin import Origin, digest, recorded_result
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
+from biounet.images.writing import is_written_here
 from biounet.images.writing_large import Read
 from biounet.inference.engines import Engine
 from biounet.inference.packages import installed_version
@@ -82,9 +83,16 @@ class Targets:
         """Refuse what cannot be written as OME-Zarr, before anything is computed; what a kill left is mended.
 
         Raises `UsageError` where ``--in-place`` is asked of another format or a result would replace its input,
-        `DataError` where the image has labels of that name that something else made.
+        `DataError` where labels of that name, in the image or in the folder of results, were made by something else.
         """
         request = self.request
+        for kind in self.kinds if "labels" in request.save and not request.in_place else ():
+            file = request.out / f"{stem_name(path)}_{kind}.tif"
+            if file.exists() and not request.overwrite and not is_written_here(file):
+                raise DataError(
+                    f"{file}: is there, and biounet did not write it, or it was edited since; move it away, take "
+                    "another --out, or replace it with --overwrite"
+                )
         if request.in_place and known_suffix(path) != ".zarr":
             raise UsageError(f"{path}: --in-place writes into OME-Zarr images only; leave it out, or convert the image")
         for kind in self.kinds if request.in_place else ():
