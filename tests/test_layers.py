@@ -17,14 +17,15 @@ ROOT = Path(biounet.__file__).parent
 MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(ROOT)], "biounet."))
 
 # each room with the rooms it may import from, besides itself
-_PIXELS = {"errors", "geometry", "images"}
+_PIXELS = {"errors", "words", "geometry", "images"}
 _MODELS = {*_PIXELS, "labels", "evaluation", "networks", "model_file", "inference", "report"}
 _WORK = {*_MODELS, "settings", "samples", "training", "exchange"}
 ALLOWED = {
     "errors": set(),
+    "words": set(),
     "settings": {"errors"},
     "geometry": {"errors"},
-    "images": {"errors", "geometry"},
+    "images": {"errors", "words", "geometry"},
     "labels": _PIXELS,
     "samples": {*_PIXELS, "labels"},
     "evaluation": {*_PIXELS, "labels"},

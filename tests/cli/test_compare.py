@@ -80,8 +80,8 @@ def test_several_files_with_commas_are_averaged(biounet, folders, data, model, t
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "0 method(s) to compare; give two or more"),
-        (["--labels", "A=x"], 2, "1 method(s) to compare"),
+        ([], 2, "0 methods to compare; give two or more"),
+        (["--labels", "A=x"], 2, "1 method to compare"),
         (["--labels", "A=x", "--labels", "A=y"], 2, "two methods are called A"),
         (["--labels", "A=x", "--labels", "B=y"], 3, "x: there is no such file or folder"),
         (["--labels", "A=x", "--model", "B=y"], 3, "y: there is no such model file"),
@@ -123,7 +123,7 @@ def test_networks_are_trained_compared_and_not_trained_twice(biounet, data, tmp_
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--methods", "unet"], "1 method(s) to compare"),
+        (["--methods", "unet"], "1 method to compare"),
         (["--methods", "unet,vit"], "--methods unet,vit: choose from unet, fcn8s"),
         (["--methods", "fcn8s,fcn16s", "--set", "network.window=33"], "network.window means nothing for network fcn8s"),
         (["--methods", "unet,fcn8s", "--budget", "soon"], "--budget 'soon'"),

@@ -10,6 +10,7 @@ import tifffile
 from biounet.errors import DataError, UsageError
 from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget, process_bytes
+from biounet.labels import pieces
 from biounet.labels.components import components
 from biounet.workflows import blocks
 from biounet.workflows.large import folder_of
@@ -108,6 +109,33 @@ def test_interrupted_it_goes_on_where_it_was(model, tmp_path, monkeypatch, image
     assert len(set(tiles)) == expected
     assert len(tiles) <= expected + 2 * 3  # what waited to be written when it was killed
     assert any("tiles are there already" in line for line in lines)
+    assert files_of(request.out) == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("second", "blocks_done"), [(40, 3), (27, 1), (27, 4), (20, 6)])
+def test_interrupted_while_objects_were_joined_it_goes_on_with_blocks_of_another_size(
+    model, tmp_path, monkeypatch, image_of, by_blocks, second, blocks_done
+):
+    """As a rerun with another memory limit has them; the blocks of before serve only where the size is the same."""
+    tifffile.imwrite(tmp_path / "a.tif", image_of((95, 110)))
+    made, request = model(), Request(tmp_path / "parts", tile=40)
+    through_memory(made, tmp_path / "a.tif", replace(request, out=tmp_path / "whole"))
+    labelled, calls = pieces._labelled, []
+
+    def counted(*arguments):
+        if len(calls) == blocks_done:
+            raise KilledError
+        calls.append(arguments)
+        return labelled(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "block", lambda *_: 40)
+        patch.setattr(pieces, "_labelled", counted)
+        with pytest.raises(KilledError):
+            by_blocks(made, tmp_path / "a.tif", request)
+    assert folder_of(request.out, "a").exists()
+    monkeypatch.setattr(Budget, "block", lambda *_: second)
+    by_blocks(made, tmp_path / "a.tif", request)
     assert files_of(request.out) == files_of(tmp_path / "whole")
 
 

@@ -17,6 +17,7 @@ from biounet.settings import Settings, standard
 from biounet.training.choices import choose
 from biounet.training.fingerprint import fingerprint
 from biounet.training.network_choices import chosen_geometry, largest_of
+from biounet.words import counted
 
 _PIECE = 0.2  # of the largest piece of an object: smaller pieces are specks
 _APART = 0.25  # of the median diameter: pieces farther apart are distant
@@ -179,7 +180,7 @@ def specks(survey: Survey) -> Iterator[Finding]:
         alone = [box for box, at, size in small if sizes[labels[at]] == size]
         stray, total = len(small) - len(alone), int(np.count_nonzero(sizes))
         said = [f"{len(alone)} of {total} objects"] * bool(alone)
-        said += [f"{stray} stray piece{'s' * (stray > 1)} of larger objects"] * bool(stray)
+        said += [f"{counted(stray, 'stray piece')} of larger objects"] * bool(stray)
         severity: Severity = "warning" if len(alone) >= max(3, 0.05 * total) and survey.is_instances else "hint"
         yield Finding(
             "specks",

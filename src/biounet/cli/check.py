@@ -11,6 +11,7 @@ import typer
 from biounet.cli import options
 from biounet.cli.console import Console
 from biounet.errors import DataError, UsageError
+from biounet.words import counted
 
 if TYPE_CHECKING:
     from biounet.checks.data import DataCheck
@@ -63,7 +64,7 @@ def _check_model(path: Path, device: str, console: Console) -> None:
     network = network_in_words(model.network)
     what = "a biounet model" if model.exported is None else "exported from the biounet model"
     console.result(f"{path}: {what}, checksum {model.sha256[:16]} as stated")
-    console.result(f"task {model.task}; classes {', '.join(model.classes)}; {len(model.channels)} channel(s)")
+    console.result(f"task {model.task}; classes {', '.join(model.classes)}; {counted(len(model.channels), 'channel')}")
     console.result(f"network: {network}")
     if model.training:
         console.result(trained_in_words(model.training))
@@ -162,6 +163,6 @@ def _tell_findings(found: DataCheck, console: Console) -> None:
             rows.append([severity, name, f"and {len(listed) - _MOST_TOLD} more", "(--json lists all)"])
         remedies.setdefault(name, f"{name}: {listed[0].why}. What to do: {listed[0].remedy}")
     count = len(found.findings)
-    console.table(f"{count} finding{'s' * (count > 1)}", ["severity", "finding", "file", "evidence"], rows, words=True)
+    console.table(counted(count, "finding"), ["severity", "finding", "file", "evidence"], rows, words=True)
     for line in remedies.values():
         console.result(line)

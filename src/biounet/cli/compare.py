@@ -11,6 +11,7 @@ import typer
 from biounet.cli import options
 from biounet.cli.console import Console
 from biounet.cli.evaluate import check_task, shown_paths
+from biounet.words import counted
 
 if TYPE_CHECKING:
     from biounet.workflows.compare import Method
@@ -86,7 +87,7 @@ def show_comparison(console: Console, result: dict[str, Any]) -> None:
         for path in shown_paths(console, first["mean"])
     ]
     count = len(result["names"])
-    title = f"mean of {count} image{'s' * (count != 1)} (95 % interval over {result['interval_over']})"
+    title = f"mean of {counted(count, 'image')} (95 % interval over {result['interval_over']})"
     console.table(title, ["score", *methods], rows)
     kinds = list(next(iter(result["errors"].values())))
     if costs := result["cost"]:

@@ -10,6 +10,7 @@ import typer
 from biounet.cli import options
 from biounet.cli.console import Console
 from biounet.errors import UsageError
+from biounet.words import counted
 
 _SHOWN_IOU = ("0.50", "0.75", "0.90")  # the other thresholds with -v; JSON has them all
 
@@ -65,11 +66,11 @@ def show_scores(console: Console, result: dict[str, Any]) -> None:
         shown = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
         left_out = _at(result["undefined"], path)
         used = len(result["images"]) - (left_out or 0)
-        of = f" (of {used} image{'s' * (used != 1)})" if left_out else ""
+        of = f" (of {counted(used, 'image')})" if left_out else ""
         rows.append([" ".join(path) + of, f"{value:.4f}", shown])
     count = len(result["images"])
     over = result["interval_over"]
-    console.table(f"mean of {count} image{'s' * (count != 1)}", ["score", "mean", f"95 % interval over {over}"], rows)
+    console.table(f"mean of {counted(count, 'image')}", ["score", "mean", f"95 % interval over {over}"], rows)
     pooled = result["pooled"]
     if pooled["seg"] is not None:
         console.result(f"seg over all {pooled['objects']} objects together: {pooled['seg']:.4f}")

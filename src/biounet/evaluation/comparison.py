@@ -19,6 +19,7 @@ from biounet.evaluation.blocks import Scored
 from biounet.evaluation.intervals import FEWEST_VALUES, Difference, paired_difference
 from biounet.evaluation.scores import LOWER_IS_BETTER, Scores
 from biounet.evaluation.summary import COUNTS, Path, columns, put, summarise
+from biounet.words import counted
 
 HEADLINES: Mapping[str, tuple[Path, ...]] = {
     "instances": (("seg",), ("pq",), ("ap", "0.50")),
@@ -70,7 +71,7 @@ def verdicts(comparison: Mapping[str, Any], paths: Sequence[Path]) -> list[str]:
     """One sentence for every two methods and each of these scores: who is better, and how surely."""
     over = comparison["interval_over"]
     images = next(iter(comparison["methods"].values()))["images"]
-    known = f"{len(images)} image{'s' * (len(images) != 1)}"
+    known = counted(len(images), "image")
     where = known if over == "images" else f"blocks of {known}, and of no others"
     return [
         sentence

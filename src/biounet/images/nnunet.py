@@ -14,6 +14,7 @@ from biounet.errors import DataError
 from biounet.images.dataset import Found, Item, Problem, Source
 from biounet.images.formats import known_suffix, stem_name
 from biounet.images.pairing import image_files
+from biounet.words import counted
 
 DECLARATION = "dataset.json"
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -78,7 +79,7 @@ def declared_channels(folder: Path) -> tuple[str, ...]:
 
 
 def _reasons(cases: int, channels: int, declared: _Declared) -> tuple[str, ...]:
-    reasons = [f"{cases} cases of {channels} channel(s) in imagesTr with masks in labelsTr"]
+    reasons = [f"{counted(cases, 'case')} of {counted(channels, 'channel')} in imagesTr with masks in labelsTr"]
     if declared.classes:
         listed = ", ".join(f"{value} {name}" for value, name in declared.classes.items())
         reasons.append(f"{DECLARATION} declares the classes {listed}")

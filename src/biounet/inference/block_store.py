@@ -59,6 +59,10 @@ class FolderStore:
         except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError) as error:
             raise DataError(f"{path}: the block is damaged or gone ({error}); delete it and run again") from error
 
+    def within(self, name: str) -> FolderStore:
+        """A store of its own in this one's folder, which is cleared with it."""
+        return FolderStore(self.folder / name)
+
     def clear(self) -> None:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predi
 from biounet.labels.instances import InstanceSettings, SplitSettings, instances
 from biounet.labels.kinds import object_classes
 from biounet.model_file import Model
+from biounet.words import counted
 
 Float32 = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -113,7 +114,7 @@ def with_channels(image: npt.NDArray[Any], model: Model) -> npt.NDArray[Any]:
     channels = len(model.channels)
     if array.ndim != model.ndim + 1 or array.shape[0] != channels:
         raise DataError(
-            f"image of shape {np.shape(image)}: the model takes {channels} channel(s) "
+            f"image of shape {np.shape(image)}: the model takes {counted(channels, 'channel')} "
             f"({', '.join(model.channels)}) and {model.ndim} spatial axes, (C, *spatial)"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from biounet.errors import UsageError
 from biounet.geometry import AxisGeometry, Geometry, mirrored
+from biounet.words import counted
 
 Array = npt.NDArray[Any]
 Measure = Callable[[Sequence[Any]], Any]
@@ -81,7 +82,7 @@ class TilePlan:
 
     def __str__(self) -> str:
         output, inputs = ("x".join(map(str, sides)) for sides in (self.output, self.input))
-        return f"{len(self)} tile{'s' * (len(self) != 1)} of {output} pixels (input {inputs})"
+        return f"{counted(len(self), 'tile')} of {output} pixels (input {inputs})"
 
 
 def plan_tiles(size: Sequence[int], geometry: Geometry, tile: int | Sequence[int] = DEFAULT_TILE) -> TilePlan:

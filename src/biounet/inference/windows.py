@@ -20,6 +20,7 @@ from biounet.inference.averaging import View, views
 from biounet.inference.engines import Engine
 from biounet.inference.predict import softmax
 from biounet.inference.tiling import TilePlan
+from biounet.words import counted
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -122,7 +123,7 @@ class SeamCheck:
         if not self.windows:
             return "one tile, no seams"
         return (
-            f"{self.windows} window{'s' * (self.windows > 1)} across seams computed again as one piece: largest "
+            f"{counted(self.windows, 'window')} across seams computed again as one piece: largest "
             f"difference of a probability {self.largest_difference:.1e}, {self.labels_changed} of {self.pixels} "
             "labels changed"
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from biounet.report.references import REFERENCES
+from biounet.words import counted
 
 _NORMALISED = {
     "image": "Each channel of an image was normalised to mean 0 and standard deviation 1 over the whole image.",
@@ -96,7 +97,7 @@ def methods_of_scores(result: Mapping[str, Any], made_by: str = "") -> str:
         return _with_references([made])
     count, over = len(result["images"]), result["interval_over"]
     scored = (
-        f"The predictions were compared with the annotation of {_counted(count, 'image')}: {'; '.join(said)} "
+        f"The predictions were compared with the annotation of {counted(count, 'image')}: {'; '.join(said)} "
         f"(means over images, intervals by bootstrap over {over})."
     )
     return _with_references([made, scored])
@@ -135,11 +136,11 @@ def _data(model: Trained) -> Iterator[str]:
     if learnt is None or held is None:
         return
     counts = known.get("objects") or {}
-    objects = {side: f" with {_counted(count, 'object')}" for side, count in counts.items()}
+    objects = {side: f" with {counted(count, 'object')}" for side, count in counts.items()}
     size = "" if model.pixel_size_um is None else f" at {_lengths(model.pixel_size_um)} a pixel"
     channels = "" if len(model.channels) == 1 else f" and {len(model.channels)} channels ({', '.join(model.channels)})"
     yield (
-        f"The network learnt from {_counted(len(learnt), f'annotated {model.ndim}D image')}{channels}{size}"
+        f"The network learnt from {counted(len(learnt), f'annotated {model.ndim}D image')}{channels}{size}"
         f"{objects.get('training', '')}."
     )
     how = _stated(known, "held back: ")
@@ -150,7 +151,7 @@ def _data(model: Trained) -> Iterator[str]:
             "cross-validation, each trained without the images of its fold."
         )
     else:
-        yield f"{_counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
+        yield f"{counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
     if both := sorted(set(learnt) & set(held)):
         yield f"Parts of {', '.join(both)} were on both sides."
     unknown = known.get("settings", {}).get("data", {}).get("unlabelled") == "unknown"
@@ -212,7 +213,7 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     steps = known.get("steps_done", known["steps"])  # files of before early ends lack the first
     best = "" if known.get("score") is None else ", which scored best on the held-back images"
     yield (
-        f"It was minimised{start} in {_counted(steps, 'step')} of {_counted(of['batch_size'], 'sample')}"
+        f"It was minimised{start} in {counted(steps, 'step')} of {counted(of['batch_size'], 'sample')}"
         f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."
     )
 
@@ -253,7 +254,7 @@ def _postprocessing(values: Mapping[str, Any]) -> str:
     steps = [
         f"objects below {values['smallest_px']} pixels were dropped" if values.get("smallest_px") else "",
         f"holes up to {values['fill_holes_px']} pixels were filled" if values.get("fill_holes_px") else "",
-        f"objects were grown by {_counted(values['give_back_px'], 'pixel')} into the gaps"
+        f"objects were grown by {counted(values['give_back_px'], 'pixel')} into the gaps"
         if values.get("give_back_px")
         else "",
         "touching objects were split by growth from seeds" if values.get("split") else "",
@@ -287,7 +288,7 @@ def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
     found = known["estimate"]
     if said := _means(found):
         yield (
-            f"Over the {_counted(len(found['images']), 'held-back image')} of all folds the result was: "
+            f"Over the {counted(len(found['images']), 'held-back image')} of all folds the result was: "
             f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
         )
 
@@ -322,10 +323,6 @@ def _stated(known: Mapping[str, Any], start: str) -> str:
     """The rest of the statement that begins with ``start``, "" where there is none."""
     found = [str(text) for text in known.get("statements", ()) if str(text).startswith(start)]
     return found[0].removeprefix(start) if found else ""
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _were(number: int) -> str:

@@ -16,6 +16,7 @@ from biounet.training.batches import batches
 from biounet.training.loop import Validate, train_step
 from biounet.training.state import TrainingState, make_optimizer
 from biounet.training.together import ALONE, Together
+from biounet.words import counted
 
 DEFAULT_BUDGET_S = 900.0  # on a CPU, where neither --budget nor --steps is given
 _WARM_UP, _TIMED_STEPS = 3, 12  # the first ones make buffers, and find batches that were made ahead
@@ -41,8 +42,9 @@ class Calibration:
             fewer = max(1, self.validations // 4)
             hint = f"; validations take most of the time, --set training.validations={fewer} leaves more for steps"
         return (
-            f"{self.steps} steps of {self.step_seconds:.3g} s and {self.validations} validations of "
-            f"{self.validation_seconds:.3g} s; --steps {self.steps} repeats this run{hint}"
+            f"{counted(self.steps, 'step')} of {self.step_seconds:.3g} s and "
+            f"{counted(self.validations, 'validation')} of {self.validation_seconds:.3g} s; "
+            f"--steps {self.steps} repeats this run{hint}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from biounet.evaluation.intervals import FEWEST_VALUES, mean_with_interval
+from biounet.words import counted
 
 Scores = dict[str, float | None]
 
@@ -83,7 +84,7 @@ def trained_in_words(training: Mapping[str, Any]) -> str:
     """How a model file was trained, and its scores on the images it speaks of, with the post-processing it has."""
     steps = training.get("steps_done", training.get("steps"))
     kept = training.get("step")
-    said = f"trained {steps} step{'s' * (steps != 1)} with seed {training.get('seed')}"
+    said = f"trained {counted(steps, 'step')} with seed {training.get('seed')}"
     if "folds" in training:
         said = f"{training['folds']} folds, each {said}"
     elif kept != steps:
@@ -93,7 +94,7 @@ def trained_in_words(training: Mapping[str, Any]) -> str:
     } or training.get("estimate", {}).get("mean", {})
     scores = ", ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
     count = len(judged_images(training))
-    return f"{said}; on {count} held-back image{'s' * (count != 1)}: {scores}" if scores else said
+    return f"{said}; on {counted(count, 'held-back image')}: {scores}" if scores else said
 
 
 def _counted(images: Sequence[Mapping[str, Any]]) -> str:

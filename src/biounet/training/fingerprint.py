@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from biounet.images.examples import Example
+from biounet.words import counted
 
 Labels = npt.NDArray[np.int32]
 
@@ -52,7 +53,7 @@ class Fingerprint:
     upright: tuple[int, int, int] | None = None
 
     def __str__(self) -> str:
-        parts = [f"{self.images} image{'s' * (self.images != 1)}, the largest {'x'.join(map(str, self.largest))}"]
+        parts = [f"{counted(self.images, 'image')}, the largest {'x'.join(map(str, self.largest))}"]
         if self.diameters_px is not None:
             low, middle, high = self.diameters_px
             parts.append(

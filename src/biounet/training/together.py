@@ -18,6 +18,7 @@ from torch import nn
 
 from biounet.errors import BiounetError, UsageError
 from biounet.inference.torch_engine import pick_device
+from biounet.words import counted
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=1)  # for a process that validates or writes while the others wait
@@ -141,7 +142,7 @@ def check_batch(batch: int, processes: int) -> None:
     if batch % processes:
         least = processes * -(-batch // processes)
         raise UsageError(
-            f"{processes} processes: a step has {batch} sample{'s' * (batch != 1)} to share between them; give a "
+            f"{processes} processes: a step has {counted(batch, 'sample')} to share between them; give a "
             f"multiple of {processes}, as --set training.batch_size={least}"
         )
 

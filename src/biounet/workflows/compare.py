@@ -26,6 +26,7 @@ from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning, encode
 from biounet.model_file import Model, load_model
 from biounet.report.methods import methods_text
+from biounet.words import counted
 from biounet.workflows.compare_page import Origin, write_comparison_page
 from biounet.workflows.cost import prediction_cost
 from biounet.workflows.inputs import select_channels
@@ -136,7 +137,8 @@ def check_methods(methods: Sequence[Method]) -> None:
     names = [method.name for method in methods]
     if len(names) < 2:
         raise UsageError(
-            f"{len(names)} method(s) to compare; give two or more, as --model ours=my.safetensors --labels other=FOLDER"
+            f"{counted(len(names), 'method')} to compare; give two or more, as --model ours=my.safetensors "
+            "--labels other=FOLDER"
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two methods are called {', '.join(twice)}; give each a name of its own, as NAME=FOLDER")
@@ -155,12 +157,15 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
         kept = set(names).intersection(*held_back)
         chosen = [t for t in truths if t.name in kept]
         if chosen and models:
-            why = [f"compared on the {len(chosen)} images that were held back in training: {_shown(sorted(kept))}"]
+            why = [f"compared on {counted(len(chosen), 'image')} held back in training: {_shown(sorted(kept))}"]
         elif models and any(held & set(names) for held in held_back):
             raise UsageError("the models held back different images, none in common; name images with --only")
         else:
             chosen = list(truths)
-            why = [f"compared on all {len(chosen)} images" + (": no model held back any of them" if models else "")]
+            why = [
+                f"compared on all {counted(len(chosen), 'image')}"
+                + (": no model held back any of them" if models else "")
+            ]
     learnt = {name for model in models for name in model.training.get("training_images", ())}
     if seen := [t.name for t in chosen if t.name in learnt]:
         why.append(f"careful: a model learnt from {_shown(seen)}, so its scores there are too good")

@@ -16,6 +16,7 @@ from biounet.inference.packages import installed_version
 from biounet.inference.predict import show_bytes
 from biounet.report.page import Block, Code, Figure, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, WRONG_CLASS, error_layer, task_layer, to_rgb, wrong_class_layer
+from biounet.words import counted
 
 MOST_PICTURES = 8
 
@@ -47,7 +48,7 @@ def write_comparison_page(
     labels of each method (its first run) beside the truth, in the order of ``truths``.
     """
     names = list(comparison["methods"])
-    lead = f"{', '.join(names[:-1])} and {names[-1]} on the same {len(truths)} image{'s' * (len(truths) != 1)}."
+    lead = f"{', '.join(names[:-1])} and {names[-1]} on the same {counted(len(truths), 'image')}."
     order, spread = _most_different_first(comparison)
     sections = [
         Section("Who is better", [Text("\n\n".join(verdicts)), _note(comparison)]),

@@ -29,6 +29,7 @@ from biounet.report.pictures import (
     to_rgb,
     wrong_class_layer,
 )
+from biounet.words import counted
 from biounet.workflows.compare_page import mean_and_interval
 
 MOST_PICTURES = 8
@@ -53,7 +54,7 @@ def write_evaluation_page(path: Path, evaluation: Evaluation, predicted: Path, c
         Section("For the methods section", [Code(_methods(result, run), "Ready to paste", wraps=True)]),
     ]
     by = "object by object" if result["task"] == "instances" else "class by class"
-    lead = f"{_counted(len(order), 'image')}, compared with the truth {by}."
+    lead = f"{counted(len(order), 'image')}, compared with the truth {by}."
     write_page(path, title="biounet evaluation", lead=lead, sections=sections)
 
 
@@ -96,7 +97,7 @@ def _figures(evaluation: Evaluation, order: Sequence[int]) -> list[Block]:
         score = at(evaluation.result["images"][i], path)
         said = f"{' '.join(path)} " + ("undefined" if score is None else f"{score:.3f}")
         figures.append(_figure(evaluation.pairs[i], task, said))
-    text = f"{len(figures)} of {_counted(len(order), 'image')}, the worst first."
+    text = f"{len(figures)} of {counted(len(order), 'image')}, the worst first."
     if any(pair.image is None for pair in evaluation.pairs):
         text += " The truth came as label images alone; a data folder as TRUE shows the images too."
     return [Text(text), *figures]
@@ -153,7 +154,3 @@ def _methods(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """With how the labels came about, where the file beside them tells."""
     made_by = run.get("methods")
     return methods_of_scores(result, made_by if isinstance(made_by, str) else "")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -18,6 +18,7 @@ from biounet.images.layouts import OUTPUT_SUFFIXES, find_dataset
 from biounet.images.pairing import LABEL_SUFFIXES
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
+from biounet.words import counted
 
 _REPEATED = 3  # channels of a model that takes colours, to which grey is repeated
 _COLOURS = ({"0", "1", "2"}, {"r", "g", "b"}, {"red", "green", "blue"})  # what its channels are called, as sets
@@ -143,8 +144,8 @@ def select_channels(
         plane = np.repeat(plane, _REPEATED, axis=0)
     if len(plane) != wanted:
         takes = wanted if by_position else f"{wanted} ({', '.join(names)})"
-        counted = f"{len(plane)} channel{'s' * (len(plane) != 1)}"
-        raise DataError(f"{path}: {counted}, the model takes {takes}; choose them with --channels")
+        has = counted(len(plane), "channel")
+        raise DataError(f"{path}: {has}, the model takes {takes}; choose them with --channels")
     return plane
 
 

@@ -30,6 +30,7 @@ from biounet.labels.instances import reach
 from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
 from biounet.labels.kinds import weigh, weights
 from biounet.model_file import Model
+from biounet.words import counted
 from biounet.workflows.blocks import Job, open_job
 from biounet.workflows.cluster import Cluster
 from biounet.workflows.export import EXPORTED, objects_of
@@ -142,12 +143,12 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
     In a merge there must be no other left.
     """
     total = sum(len(job.wanted) for job in jobs)
-    counted = 0
+    told_of = 0
 
     def told() -> None:
-        nonlocal counted
-        counted += 1
-        listen("", counted, max(counted, total))
+        nonlocal told_of
+        told_of += 1
+        listen("", told_of, max(told_of, total))
 
     if request.merge:
         missing = sum(len(job.missing()) for job in jobs)
@@ -171,7 +172,7 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
             job.compute(mine, told)
     for job in jobs if request.shard is None else ():
         while beyond := job.beyond():
-            more = f"{len(beyond)} more tile{'s' * (len(beyond) > 1)}"
+            more = counted(len(beyond), "more tile")
             listen(f"{job.regions.source.name}: objects of the region go on into {more}", 0, 0)
             if cluster is not None:
                 cluster.compute(job, request, told, beyond)
@@ -200,7 +201,8 @@ def _found(job: Job, budget: Budget, listen: Listener) -> _Found:
         settings = instance_settings(job.model.postprocessing)
         side = budget.block(job.model.ndim, reach(settings))
         grid = Grid(job.shape, tuple(min(side, n) for n in job.shape))
-        joined = join_instances(job.read_ids, grid, settings, job.store, cache_bytes=CACHE_BYTES, threads=THREADS)
+        store = job.store.within(f"objects-{side}")  # blocks of another side, as another memory limit makes, are others
+        joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
         read, count = joined.read, joined.count
     classes = _object_classes(job, joined) if joined is not None and len(job.model.classes) > 2 else None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
 from biounet.settings import dotted
+from biounet.words import counted
 from biounet.workflows.request import Done
 
 
@@ -19,7 +20,7 @@ def write_prediction_page(
     order = sorted(results, key=_worst_first)
     failed = sum(bool(done.error) for done in results)
     empty = sum(done.empty and not done.error for done in results)
-    lead = f"{_counted(len(results), 'image')}: " + (f"{failed} failed." if failed else "all done.")
+    lead = f"{counted(len(results), 'image')}: " + (f"{failed} failed." if failed else "all done.")
     if empty:
         lead += f" In {empty} nothing was found."
     sections = [
@@ -61,7 +62,7 @@ def _outcome(done: Done) -> str:
 def _pictures(order: Sequence[Done], figures: Mapping[str, Figure]) -> list[Block]:
     chosen = [figures[done.name] for done in order if done.name in figures]
     spaced = ", evenly spaced" if len(chosen) < len(order) else ""
-    return [Text(f"{len(chosen)} of {_counted(len(order), 'image')}{spaced}."), *chosen]
+    return [Text(f"{len(chosen)} of {counted(len(order), 'image')}{spaced}."), *chosen]
 
 
 def _plans(results: Sequence[Done]) -> list[Block]:
@@ -87,7 +88,7 @@ def blocks_of_seams(results: Sequence[Done]) -> list[Block]:
             Table("Check of seams", ["image", *header], [[name, *seams.values()] for name, seams in checked], note)
         )
     if whole := len(checks) - len(checked):
-        blocks.append(Text(f"Check of seams: {_counted(whole, 'image')} of one tile, without seams."))
+        blocks.append(Text(f"Check of seams: {counted(whole, 'image')} of one tile, without seams."))
     return blocks
 
 
@@ -106,7 +107,3 @@ def _origin(run: Mapping[str, Any], command: str) -> list[Block]:
 
 def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
