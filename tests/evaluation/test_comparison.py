@@ -106,3 +106,14 @@ def test_methods_on_other_images_cannot_be_compared():
         compare_scores({"a": [scored(HARD)], "b": [scored(HARD[:7])]})
     with pytest.raises(UsageError, match="two methods or more"):
         compare_scores({"a": [scored(HARD)]})
+
+
+def test_more_objects_of_a_class_are_neither_better_nor_worse():
+    def method(spurious):
+        scores = {"seg": 0.9, "errors": {"merges": 0}, "objects": {"true": 5, "predicted": 5 + spurious}}
+        cells = {"A": {"pq": 0.9 - spurious / 100, "objects": {"true": 5, "predicted": 5 + spurious}}}
+        return [(str(k), {**scores, "classes": cells}) for k in range(8)]
+
+    found = compare_scores({"many": [Scored(method(8), [])], "few": [Scored(method(0), [])]}, seed=0)
+    (difference,) = found["differences"]
+    assert difference["better"]["classes"]["A"] == {"pq": "few"}

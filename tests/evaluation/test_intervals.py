@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from biounet.errors import UsageError
 from biounet.evaluation.intervals import mean_with_interval, paired_difference
@@ -15,11 +16,12 @@ def test_interval_written_out():
     for chosen in np.random.default_rng(7).integers(0, n, (2000, n)):
         resample = [SCORES[i] for i in chosen]
         spread = np.std(resample, ddof=1)
-        if spread > 1e-12:
-            t.append((np.mean(resample) - mean) / (spread / n**0.5))
+        t.append(
+            (np.mean(resample) - mean) / (spread / n**0.5) if spread > 1e-12 else np.sign(resample[0] - mean) * 1e9
+        )
     assert found.mean == pytest.approx(mean)
-    assert found.low == pytest.approx(mean - np.quantile(t, 0.975) * error)
-    assert found.high == pytest.approx(mean - np.quantile(t, 0.025) * error)
+    assert found.low == pytest.approx(mean - np.quantile(t, 0.975, method="nearest") * error)
+    assert found.high == pytest.approx(mean - np.quantile(t, 0.025, method="nearest") * error)
     assert (found.count, found.undefined) == (8, 0)
 
 
@@ -160,3 +162,32 @@ def test_the_interval_covers_the_true_mean(kind, count):
     found = [mean_with_interval(list(draw(rng)), rng, bounds=bounds) for _ in range(2000)]
     covered = np.mean([interval.low <= mean <= interval.high for interval in found])
     assert 0.91 <= covered <= 0.97  # nominal 0.95; the standard error of this share is 0.005
+
+
+@pytest.mark.parametrize("values", [[0.9] * 5 + [0.3], [1.0] * 9 + [0.0], [0.9] * 5 + [0.3 + 1e-6]])
+def test_an_outlier_among_equal_values_widens_the_interval_on_its_side(values):
+    found = mean_with_interval(values, np.random.default_rng(0))
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    assert found.low < found.mean - 1.9 * error  # Student's t is above that for any number of values
+    assert found.high > found.mean
+
+
+def test_equal_methods_are_seldom_told_apart_where_most_images_tie():
+    rng = np.random.default_rng(3)
+    draws = {
+        "rounded": lambda n: np.round(rng.normal(0, 1, n)),
+        "counts": lambda n: (rng.poisson(0.3, n) - rng.poisson(0.3, n)).astype(float),
+        "mostly zero": lambda n: rng.normal(0, 1, n) * (rng.random(n) > 0.7),
+    }
+    for draw in draws.values():
+        found = [paired_difference(list(draw(10)), [0.0] * 10, rng) for _ in range(300)]
+        assert np.mean([one.low > 0 or one.high < 0 for one in found]) < 0.09  # 5 % is meant; three standard errors
+
+
+def test_the_interval_of_a_difference_is_never_narrower_than_students():
+    better = [score + 0.02 + 0.01 * (k % 3) for k, score in enumerate(SCORES)]
+    found = paired_difference(better, SCORES, np.random.default_rng(0))
+    differences = np.subtract(better, SCORES)
+    low, high = stats.t.interval(0.95, len(SCORES) - 1, differences.mean(), stats.sem(differences))
+    assert found.low <= low + 1e-12
+    assert found.high >= high - 1e-12

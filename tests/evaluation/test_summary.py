@@ -102,3 +102,12 @@ def test_equal_scores_have_equal_intervals_whatever_stands_beside_them():
     assert interval["iou"] == pytest.approx([end / 2 for end in interval["pq"]])
     alone = [(str(k), {name: row[name] for name in ("iou", "objects", "seg")}) for k, row in enumerate(rows)]
     assert summarise(alone, 0)["interval"]["iou"] == interval["iou"]
+
+
+def test_an_interval_over_blocks_is_moved_before_it_is_cut_to_the_range():
+    blocks = [{"seg": v, "errors": {"merges": 0}} for v in (0.7, 0.72, 0.7, 1.0, 0.71, 1.0)]
+    image = {"seg": 0.2, "objects": {"true": 5, "predicted": 5}, "errors": {"merges": 0}}
+    (low, high) = summarise([("a", image)], 0, blocks=blocks)["interval"]["seg"]
+    over = mean_with_interval([scores["seg"] for scores in blocks], np.random.default_rng(0))
+    assert over.high > 1
+    assert (low, high) == pytest.approx((over.low - over.mean + 0.2, min(1, over.high - over.mean + 0.2)))

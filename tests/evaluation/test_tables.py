@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+from biounet.evaluation.scores import evaluate_pair
 from biounet.evaluation.tables import image_row, object_rows, write_csv
 
 
@@ -32,3 +33,14 @@ def test_objects_of_a_class_image_are_its_pieces(task, objects):
     rows = object_rows(true, true, task)
     assert [(row["true"], row["predicted"]) for row in rows] == objects
     assert {row["kind"] for row in rows} == {"correct"}
+
+
+def test_objects_that_meet_under_unknown_pixels_alone_are_two_as_in_the_scores():
+    true = np.ones((5, 9), np.int32)
+    true[:, 4] = -1
+    predicted = np.ones_like(true)
+    true[2], predicted[2] = 0, 0
+    rows = object_rows(predicted, true, "classes")
+    scores = evaluate_pair(predicted, true, task="classes", classes=["a", "b"], warping=False)
+    assert scores["objects"] == {"true": 4, "predicted": 4}
+    assert [row["kind"] for row in rows] == ["correct"] * 4

@@ -7,7 +7,7 @@ from biounet.errors import UsageError
 from biounet.labels.components import components
 from biounet.labels.instances import InstanceSettings, instances
 from biounet.labels.targets import carve
-from biounet.labels.tuning import Tuner, median_object_px, tune
+from biounet.labels.tuning import Tuner, median_object_px, object_sizes_px, tune
 from biounet.samples.synthetic import synthetic_cells
 
 
@@ -107,3 +107,11 @@ def test_pairs_must_match():
         tune([np.zeros((2, 2), np.float32)], [np.zeros((2, 3), np.int32)], count_score)
     with pytest.raises(UsageError, match="at least one pair"):
         tune([], [], count_score)
+
+
+def test_the_median_object_of_huge_ids_takes_no_memory_by_id():
+    """Ids of other programs may be hashes: two billion of them would take 16 GB as a table."""
+    labels = np.zeros((64, 64), np.int32)
+    labels[:4, :4], labels[10:20, 10:12], labels[30, 30] = 5, 2**31 - 1, 7
+    assert object_sizes_px(labels).tolist() == [16, 1, 20]
+    assert median_object_px([labels, np.zeros((3, 3), np.int32)]) == 16

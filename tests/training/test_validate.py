@@ -8,7 +8,7 @@ from torch import nn
 from biounet.geometry import pointwise_geometry
 from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
-from biounet.training.validate import Validator, mean_scores
+from biounet.training.validate import Validator, mean_scores, object_score
 
 
 class Threshold(nn.Module):
@@ -113,3 +113,13 @@ def test_final_scores_are_of_each_image_with_the_settings_given():
     assert found.final_scores(probabilities, settings) == {"seg": [1, 1], "pq": [1, 1], "dice": [1, 1]}
     dropped = found.final_scores(probabilities, settings | {"smallest_px": 9})  # every object has 8 pixels
     assert dropped["seg"] == [0, 0]
+
+
+def test_a_prediction_that_reaches_into_the_unknown_is_not_wrong_where_nothing_is_true():
+    true = np.zeros((10, 10), np.int32)
+    true[:, 7:] = -1
+    reaching, alone = np.zeros((2, 10, 10), np.int32)
+    reaching[4, 5:9], alone[4, 1:3] = 1, 1
+    assert object_score(np.zeros_like(true), true) == 1
+    assert object_score(reaching, true) == 1
+    assert object_score(alone, true) == 0

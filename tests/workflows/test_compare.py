@@ -124,7 +124,7 @@ def test_the_page_shows_the_images_on_which_methods_differ_most_first(data, labe
 def test_a_model_predicts_the_images_it_held_back(data, labels, model, tmp_path):
     found = compare(data, [Modelled("unser", ((model,),)), labels("andere")], tmp_path / "out")
     assert found.result["names"] == NAMES[5:]
-    assert any("2 images that were held back in training" in line for line in found.statements)
+    assert any("2 images held back in training" in line for line in found.statements)
     assert any("slightly kind" in line for line in found.statements)
     written = tmp_path / "out" / "unser"
     assert sorted(path.name for path in written.iterdir()) == [f"{name}_labels.tif" for name in NAMES[5:]]
@@ -186,7 +186,7 @@ def test_unknown_pixels_count_for_no_method(data, labels, tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([], "0 method.s. to compare; give two or more"),
+        ([], "0 methods to compare; give two or more"),
         (["a", "a"], "two methods are called a"),
         (["a", "b/c"], "method 'b/c' cannot name a folder"),
         (["a", ".."], "cannot name a folder"),

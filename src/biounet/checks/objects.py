@@ -176,9 +176,9 @@ def specks(survey: Survey) -> Iterator[Finding]:
         small = _small(pieces, limit)
         if not small:
             continue
-        sizes = np.bincount(labels[labels > 0])
-        alone = [box for box, at, size in small if sizes[labels[at]] == size]
-        stray, total = len(small) - len(alone), int(np.count_nonzero(sizes))
+        sizes = dict(zip(*(found.tolist() for found in np.unique(labels[labels > 0], return_counts=True)), strict=True))
+        alone = [box for box, at, size in small if sizes[int(labels[at])] == size]
+        stray, total = len(small) - len(alone), len(sizes)
         said = [f"{len(alone)} of {total} objects"] * bool(alone)
         said += [f"{counted(stray, 'stray piece')} of larger objects"] * bool(stray)
         severity: Severity = "warning" if len(alone) >= max(3, 0.05 * total) and survey.is_instances else "hint"

@@ -18,7 +18,7 @@ from biounet.errors import UsageError
 from biounet.evaluation.blocks import Scored
 from biounet.evaluation.intervals import FEWEST_VALUES, Difference, paired_difference
 from biounet.evaluation.scores import LOWER_IS_BETTER, Scores
-from biounet.evaluation.summary import COUNTS, Path, columns, put, summarise
+from biounet.evaluation.summary import Path, columns, is_count, put, summarise
 from biounet.words import counted
 
 HEADLINES: Mapping[str, tuple[Path, ...]] = {
@@ -113,10 +113,10 @@ def _differences(a: str, first: Scored, b: str, second: Scored, seed: int) -> di
     blocks = [columns(scored.blocks) for scored in (first, second)]
     few = len(first.images) < FEWEST_VALUES
     for path, values in of_images[0].items():
-        if path[0] == "objects" or path not in of_images[1]:
+        if "objects" in path or path not in of_images[1]:  # more of them is neither better nor worse
             continue
         found = paired_difference(values, of_images[1][path], np.random.default_rng(seed), lower_is_better=_lower(path))
-        if few and path[0] not in COUNTS and found.mean is not None:
+        if few and not is_count(path) and found.mean is not None:
             one, other = (column.get(path, []) for column in blocks)
             rng = np.random.default_rng(seed)
             found = paired_difference(one, other, rng, lower_is_better=_lower(path), moved_to=found.mean)

@@ -4,17 +4,20 @@ The variant is the bootstrap-t (Efron and Tibshirani 1993, chapter 12.5): each r
 its own standard error. It was chosen by simulation, 3,000 data sets of 6, 8, 10, 15, 20 and 30 values each:
 a nominal 95 % covered the true mean in 93.0 to 95.7 % (normal, beta-distributed and Poisson values), while
 percentile and BCa intervals of 6 values covered 82 to 90 %. It pays with width where an image stands far out.
-No interval knows of failures that no image showed: where one image in ten fails badly, 6 to 15 images give
-about 80 %, 30 images 93 %.
+A resample of equal values has no standard error and counts as infinitely far out; an end that would lie there is
+that of Student's interval. No interval knows of failures that no image showed: where one image in ten fails badly
+(0.3 instead of 0.9 each), 6, 10, 15 and 30 images give 48, 63, 81 and 95 % (600 data sets each).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from biounet.errors import UsageError
 
@@ -89,14 +92,17 @@ def paired_difference(
     lower_is_better: bool = False,
     moved_to: float | None = None,
 ) -> Difference:
-    """Mean of a - b with its 95 % bootstrap-t interval, and the probability that a is better.
+    """Mean of a - b with its 95 % interval, and the probability that a is better.
+
+    The interval is the bootstrap-t's and Student's together, from the lowest end to the highest: the first alone finds
+    differences too often where many are equal.
 
     ``a`` and ``b``: scores of two methods on the same images in the same order, None where undefined.
     ``lower_is_better`` for errors. ``moved_to``: the mean that everything is moved to, where the values
     are those of blocks but the mean over images is meant. Raises `UsageError` where the lengths differ.
 
-    Simulated, 1,500 comparisons each of 6, 10 and 30 images: one of two equally good methods is called
-    better in 5 to 8 % of them (5 % is meant), whether the differences are normal, skewed or counts.
+    Simulated, 600 comparisons each of 6, 10 and 30 images: one of two equally good methods is called better in 0
+    to 5.5 % of them (5 % is meant), whether the differences are normal, skewed, rounded, counts or mostly zero.
     """
     if len(a) != len(b):
         raise UsageError(f"paired scores have lengths {len(a)} and {len(b)}: they must be equal")
@@ -107,6 +113,8 @@ def paired_difference(
         return Difference(mean if moved_to is None else moved_to, None, None, None, count, undefined)
     shift = 0.0 if moved_to is None else moved_to - mean
     means, low, high = _bootstrap(differences, np.ones(count), rng)
+    reach = student(count) * float(differences.std(ddof=1)) / math.sqrt(count)
+    low, high = min(low, mean - reach), max(high, mean + reach)
     means += shift
     better = means < 0 if lower_is_better else means > 0
     probability = float(better.mean() + (means == 0).mean() / 2)
@@ -126,13 +134,21 @@ def _bootstrap(values: Floats, weights: Floats, rng: np.random.Generator) -> tup
     chosen = rng.integers(0, len(values), (_RESAMPLES, len(values)))
     means, errors = _mean_and_error(values[chosen], weights[chosen])
     mean, error = (float(x[0]) for x in _mean_and_error(values[None], weights[None]))
-    # A resample of one value over and over has no standard error to divide by.
-    usable = errors > 1e-9 * max(error, np.finfo(float).tiny)
-    if error == 0 or not usable.any():
+    if error == 0:
         return means, mean, mean
-    t = (means[usable] - mean) / errors[usable]
-    low, high = np.quantile(t, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    # A resample of one value over and over has no standard error to divide by: it lies infinitely far out.
+    usable = errors > 1e-9 * error
+    away = np.where(np.abs(means - mean) > 1e-9 * error, np.copysign(np.inf, means - mean), 0.0)
+    t = np.where(usable, (means - mean) / np.where(usable, errors, 1.0), away)
+    outer = student(len(values))
+    low, high = np.quantile(t, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], method="nearest")
+    low, high = (end if np.isfinite(end) else np.copysign(outer, end) for end in (low, high))
     return means, float(mean - high * error), float(mean - low * error)
+
+
+def student(count: int) -> float:
+    """How many standard errors Student's interval of a mean of ``count`` values reaches to either side."""
+    return float(special.stdtrit(count - 1, (1 + _LEVEL) / 2))
 
 
 def _mean_and_error(values: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -16,7 +16,8 @@ Path = tuple[str, ...]
 COUNTS = frozenset({"errors", "objects"})
 
 
-def _is_count(path: Path) -> bool:
+def is_count(path: Path) -> bool:
+    """Whether a score is a number of errors or objects, which has no upper bound and shrinks with the image."""
     return path[0] in COUNTS or (path[0] == "classes" and len(path) > 2 and path[2] in COUNTS)
 
 
@@ -56,11 +57,11 @@ def summarise(
         "interval_over": "blocks" if over_blocks else "images",
     }
     for path, values in of_images.items():
-        bounds = (0.0, np.inf) if _is_count(path) else (0.0, 1.0)
-        over = mean_with_interval(values, np.random.default_rng(seed), bounds=bounds)
+        bounds = (0.0, np.inf) if is_count(path) else (0.0, 1.0)
+        over = mean_with_interval(values, np.random.default_rng(seed))
         interval = over
-        if over_blocks and not _is_count(path):
-            interval = mean_with_interval(of_blocks.get(path, []), np.random.default_rng(seed), bounds=bounds)
+        if over_blocks and not is_count(path):
+            interval = mean_with_interval(of_blocks.get(path, []), np.random.default_rng(seed))
         put(result["mean"], path, over.mean)
         put(result["interval"], path, _ends(interval, over.mean, bounds))
         if over.undefined:

@@ -9,7 +9,7 @@ from typing import Any
 
 from biounet.evaluation.files import Evaluation
 from biounet.evaluation.object_errors import object_table
-from biounet.evaluation.overlap import Labels
+from biounet.evaluation.overlap import Labels, known_part
 from biounet.evaluation.scores import Scores, Task, segments_of
 from biounet.evaluation.summary import flatten
 from biounet.images.writing import whole_file
@@ -24,7 +24,7 @@ def image_row(scores: Scores) -> Row:
 
 def object_rows(predicted: Labels, true: Labels, task: Task) -> list[Row]:
     """`object_table` of two label images (Z)YX; in a class image the components are the objects."""
-    return object_table(segments_of(predicted, task), segments_of(true, task))
+    return object_table(segments_of(known_part(predicted, true), task), segments_of(true, task))
 
 
 def write_tables(folder: str | Path, evaluation: Evaluation) -> None:

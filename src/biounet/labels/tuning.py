@@ -112,11 +112,14 @@ def _splits(size_px: float, ndim: int) -> list[SplitSettings | None]:
     return [None, *by_probability, *by_depth]
 
 
+def object_sizes_px(labels: Labels) -> npt.NDArray[np.int64]:
+    """Pixels of every object in the order of its id (> 0), which may be as large as it likes."""
+    return np.asarray(np.unique(labels[labels > 0], return_counts=True)[1], np.int64)
+
+
 def median_object_px(truths: Sequence[Labels]) -> float:
     """Median size in pixels of all objects (positive ids) of the truths; 0 where there is none."""
-    sizes = [np.bincount(truth[truth > 0]) for truth in truths]
-    counts = np.concatenate([*sizes, np.zeros(0, np.int64)])
-    counts = counts[counts > 0]
+    counts = np.concatenate([*map(object_sizes_px, truths), np.zeros(0, np.int64)])
     return float(np.median(counts)) if counts.size else 0.0
 
 

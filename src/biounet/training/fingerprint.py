@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from biounet.images.examples import Example
+from biounet.labels.tuning import object_sizes_px
 from biounet.words import counted
 
 Labels = npt.NDArray[np.int32]
@@ -104,8 +105,7 @@ def relative_spacing(pixel_size_um: Sequence[float] | None, ndim: int) -> tuple[
 
 def diameters_px(labels: Labels, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
     """Equivalent diameter of every instance (id > 0), in no order that matters."""
-    sizes = np.bincount(labels[labels > 0])
-    volumes = sizes[sizes > 0] * math.prod(spacing)
+    volumes = object_sizes_px(labels) * math.prod(spacing)
     ndim = labels.ndim
     unit_ball = math.pi ** (ndim / 2) / math.gamma(ndim / 2 + 1)
     return np.asarray(2 * (volumes / unit_ball) ** (1 / ndim), dtype=np.float64)

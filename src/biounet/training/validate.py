@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import nn
 
 from biounet.evaluation.cell_classes import cell_class_scores, mean_class_pq
-from biounet.evaluation.objects import matching_scores, seg_of
+from biounet.evaluation.objects import false_positives, matching_scores, seg_of
 from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
 from biounet.images.examples import Example
@@ -180,8 +180,8 @@ def object_score(predicted: npt.NDArray[np.int32], true: npt.NDArray[np.int32]) 
 
 
 def _score_of(table: Overlap) -> float:
-    """Mean of `seg` and `pq`; where there is no true object, 1 for an empty prediction and 0 otherwise."""
+    """Mean of `seg` and `pq`; where there is no true object, 0 for a predicted one that is wrong, 1 otherwise."""
     seg, pq = seg_of(table), matching_scores(table, (0.5,))["pq"]["0.50"]
     if seg is None or pq is None:
-        return float(table.predicted_count == 0)
+        return float(false_positives(table, np.zeros(0, np.intp)) == 0)
     return (seg + pq) / 2
