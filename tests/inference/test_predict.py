@@ -252,7 +252,7 @@ def test_the_image_stays_as_it_is(random_model):
 @pytest.mark.parametrize("shape", [(2, 20, 20), (3, 20, 20), (20,), (1, 1, 20, 20)])
 def test_other_channels_than_the_models_are_refused(random_model, shape):
     model = random_model(in_channels=1)
-    with pytest.raises(DataError, match=re.escape(f"image of shape {shape}: the model takes 1 channel(s) (0) and 2")):
+    with pytest.raises(DataError, match=re.escape(f"image of shape {shape}: the model takes 1 channel (0) and 2")):
         predict_array(model, make_engine(model, device="cpu"), np.zeros(shape))
 
 

@@ -82,8 +82,10 @@ def judged_images(training: Mapping[str, Any]) -> Sequence[str]:
 
 def trained_in_words(training: Mapping[str, Any]) -> str:
     """How a model file was trained, and its scores on the images it speaks of, with the post-processing it has."""
-    steps = training.get("steps_done", training.get("steps"))
     kept = training.get("step")
+    steps = training.get("steps_done", training.get("steps", kept))
+    if steps is None:
+        return "it does not say how it was trained"
     said = f"trained {counted(steps, 'step')} with seed {training.get('seed')}"
     if "folds" in training:
         said = f"{training['folds']} folds, each {said}"
