@@ -401,7 +401,7 @@ def summary(chosen: Iterable[Run], results: Path) -> str:
         found = [json.loads((results / run.name / "scores.json").read_text(encoding="utf-8")) for run in of_group]
         for task in dict.fromkeys(scores["task"] for scores in found):
             more = [name for name in NEAR_AND_FAR if any(name in scores["mean"] for scores in found)]
-            header = ["run", "commit", "seed", "held back", "steps", "seconds", *SCORES[task], *more]
+            header = ["run", "commit", "seed", "held back", "steps", "best", "seconds", *SCORES[task], *more]
             lines += [f"## {group}\n", row(header), row(["---"] * len(header))]
             lines += [line(run, s, results) for run, s in zip(of_group, found, strict=True) if s["task"] == task]
             lines.append("")
@@ -412,9 +412,12 @@ def summary(chosen: Iterable[Run], results: Path) -> str:
 
 def line(run: Run, scores: dict[str, Any], results: Path) -> str:
     """One row of the summary."""
-    at = (results / run.name / "commands.txt").read_text(encoding="utf-8").partition("\t")[0]
+    noted = (results / run.name / "commands.txt").read_text(encoding="utf-8").splitlines()
+    trained = [text for text in noted if "--dry-run" not in text and not text.endswith("--plan")]
+    at = trained[0].partition("\t")[0]
     held = scores["held_back"] if len(scores["held_back"]) < 40 else f"{len(scores['images'])} images"
-    cells = [run.name.partition("/")[2], at, run.seed, held, scores.get("step", "-"), f"{scores.get('seconds', 0):.0f}"]
+    cells = [run.name.partition("/")[2], at, run.seed, held, scores.get("steps", "-"), scores.get("step", "-")]
+    cells.append(f"{scores.get('seconds', 0):.0f}")
     extra = [name for name in NEAR_AND_FAR if name in scores["mean"]]
     for path in (*SCORES[scores["task"]], *extra):
         name, _, key = path.partition(".")
