@@ -1,8 +1,8 @@
 """The warping error: what is left after the truth's borders were bent towards the prediction.
 
 Jain et al. 2010, doi 10.1109/CVPR.2010.5539950. The truth is changed pixel by pixel into the prediction,
-but only at simple points, so that its topology stays. Displaced borders vanish that way; a merge, a split,
-a hole, a missing or a spurious object stays as a few differing pixels.
+but only at simple points, so that its topology stays. Displaced borders vanish that way; a merge, a split, and
+an object or a hole that the prediction lacks stay as a few differing pixels; one that it adds as its whole area.
 """
 
 from __future__ import annotations
