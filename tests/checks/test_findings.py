@@ -323,6 +323,29 @@ def test_saturation(plant, clean_pairs):
     assert "the largest value, 255" in finding.evidence
 
 
+def test_a_blank_image(plant, clean_pairs):
+    image, mask = clean_pairs["f1"]
+    finding = one(plant(f1=(np.full_like(image, 7), mask)), "blank_images")
+    assert (finding.severity, finding.file) == ("error", "f1")
+    assert "the value 7, and objects are drawn" in finding.evidence
+    finding = one(plant(f1=(np.zeros_like(image), np.zeros_like(mask))), "blank_images")
+    assert finding.severity == "warning"
+
+
+def test_a_blank_channel(plant, clean_pairs):
+    two = {n: (np.stack([i, i // 2, i // 3], -1), m) for n, (i, m) in clean_pairs.items()}
+    image = two["f1"][0].copy()
+    image[..., 1] = 3
+    finding = one(plant(two | {"f1": (image, two["f1"][1])}), "blank_images")
+    assert (finding.severity, finding.file) == ("warning", "f1")
+    assert "channel 1 has one value, but not in the other" in finding.evidence
+    for pair in two.values():
+        pair[0][..., 2] = 0
+    finding = one(plant(two), "blank_images")
+    assert finding.severity == "hint"
+    assert finding.remedy.endswith("--channels 0,1")
+
+
 def test_bit_depths(plant, clean_pairs):
     image, mask = clean_pairs["f1"]
     finding = one(plant(f1=(image.astype(np.uint16) * 200, mask)), "bit_depth")

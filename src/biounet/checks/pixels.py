@@ -1,4 +1,4 @@
-"""The images alone: saturation, and whether they were taken and stored alike."""
+"""The images alone: blank ones, saturation, and whether they were taken and stored alike."""
 
 from __future__ import annotations
 
@@ -16,6 +16,58 @@ _SATURATED = 0.02  # share of the annotated objects' pixels at the largest value
 _PILE = 5.0  # times as many pixels at the largest value as at each of those below it
 _SCALE = 1.05  # pixel sizes that differ by more are of another magnification
 _FEW_BITS = 255
+
+
+def blank_images(survey: Survey) -> Iterator[Finding]:
+    """Images of one value, and channels of one value in some of the images or in all."""
+    blank = {e.name: _blank_channels(e.image) for e in survey.examples}
+    channels = survey.dataset.channels
+    everywhere = set.intersection(*map(set, blank.values())) if len(blank) > 1 else set()
+    if everywhere and len(everywhere) < channels:
+        rest = ",".join(str(k) for k in range(channels) if k not in everywhere)
+        yield Finding(
+            "blank_images",
+            "hint",
+            survey.dataset.root.name,
+            f"{_channels(everywhere)} one value in each of {len(blank)} images",
+            "it tells the network nothing and costs time",
+            f"leave it out: --channels {rest}",
+        )
+    for example, labels in zip(survey.examples, survey.encoded, strict=True):
+        found = set(blank[example.name])
+        if len(found) == len(example.image):
+            drawn = bool((labels > 0).any())
+            yield Finding(
+                "blank_images",
+                "error" if drawn else "warning",
+                example.name,
+                f"every pixel has the value {example.image.flat[0]:g}" + (", and objects are drawn" if drawn else ""),
+                "the network is taught objects that nothing shows" if drawn else "the network learns nothing from it",
+                "export the image again, or remove it with its mask",
+                1.0,
+                (Spot(example.name),),
+            )
+        elif found - everywhere:
+            yield Finding(
+                "blank_images",
+                "warning",
+                example.name,
+                f"{_channels(found - everywhere)} one value, but not in the other images",
+                "what the channel shows elsewhere is missing here, as after a failed export or exposure",
+                "export the image again, or leave the channel out everywhere with --channels",
+                0.5,
+                (Spot(example.name),),
+            )
+
+
+def _blank_channels(image: npt.NDArray[Any]) -> list[int]:
+    return [k for k, channel in enumerate(image) if channel.size and channel.min() == channel.max()]
+
+
+def _channels(numbers: set[int]) -> str:
+    """As words to go before what they have: "channels 0, 2 have"."""
+    listed = ", ".join(map(str, sorted(numbers)))
+    return f"channel {listed} has" if len(numbers) == 1 else f"channels {listed} have"
 
 
 def saturation(survey: Survey) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from biounet.checks.files import swapped_files, unusable_files
 from biounet.checks.finding import Finding
 from biounet.checks.masks import empty_masks, foreign_values, inverted_masks, jpeg_labels, too_little
 from biounet.checks.objects import distant_pieces, larger_than_reach, merged_objects, specks
-from biounet.checks.pixels import bit_depths, mixed_colours, pixel_sizes, saturation
+from biounet.checks.pixels import bit_depths, blank_images, mixed_colours, pixel_sizes, saturation
 from biounet.checks.placement import misplaced_masks
 from biounet.checks.survey import Survey
 from biounet.checks.unlabelled import unlabelled_objects
@@ -17,6 +17,7 @@ from biounet.checks.unlabelled import unlabelled_objects
 CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     swapped_files,
     unusable_files,
+    blank_images,
     foreign_values,
     jpeg_labels,
     inverted_masks,
