@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from biounet.training.loop import StepDone, Validated
-from biounet.training.pace import Pace
+from biounet.training.pace import Pace, said_of_rise
 
 
 def run(pace, scores, *, seconds, steps_between=10):
@@ -41,14 +41,18 @@ def test_a_machine_that_slows_is_said_once_and_again_when_it_gets_worse():
         ([0.1, 0.5, 0.6, 0.61, 0.615, 0.61], False),
         ([0.1, 0.7, 0.6, 0.5, 0.4, 0.3], False),
         ([0.1, 0.9, 0.95], False),  # too few to tell
+        ([], False),
     ],
 )
 def test_a_curve_that_still_rises_names_the_way_on(scores, rises):
-    pace = Pace()
-    run(pace, scores, seconds=lambda step: 1.0)
-    said = pace.still_rises(Path("m.safetensors"))
+    steps = [(10 * (k + 1), score) for k, score in enumerate(scores)]
+    said = said_of_rise(steps, Path("m.safetensors"))
     assert (said is not None) == rises
     if rises:
         assert "--from m.safetensors --budget 15min" in said
         assert "0.550 after two thirds of the run, 0.650 at its end" in said
-    assert pace.still_rises(None) is None
+    assert said_of_rise(steps, None) is None
+
+
+def test_a_curve_without_its_beginning_says_nothing():
+    assert said_of_rise([(90, 0.5), (100, 0.6), (110, 0.7), (120, 0.8)], Path("m.safetensors")) is None

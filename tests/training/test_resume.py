@@ -63,6 +63,16 @@ def test_an_error_in_between_does_not_change_the_file(
     assert len(metrics(out)) == 12 + 2
 
 
+def test_a_run_resumed_near_its_end_knows_the_whole_curve(cells, tiny, tmp_path, record, stop_at):
+    out, settings = tmp_path / "model.safetensors", tiny("training.validations=12", "training.state_seconds=1e-9")
+    with pytest.raises(ZeroDivisionError):
+        train(cells, out, settings=settings, steps=12, listen=stop_at(9, ZeroDivisionError()))
+    train(cells, out, settings=settings, existing="resume", listen=record)
+    assert record.of("Planned")[0].resumed_at == 8
+    assert [step for step, _ in RunFiles(out).scores()] == list(range(1, 13))
+    assert len(record.of("Finished")) == 1
+
+
 def test_the_state_is_as_old_as_asked_for_and_the_metrics_as_old_as_the_state(
     cells, tiny, tmp_path, record, metrics, stop_at
 ):

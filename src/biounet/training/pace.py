@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from biounet.training.loop import Event, StepDone
@@ -38,7 +39,6 @@ class Pace:
     _validations: int = 0
     _first: float | None = None
     _said: float = 1.0
-    _scores: list[tuple[int, float]] = field(default_factory=list)
 
     def heard(self, event: Event, now: float) -> str | None:
         """Take an event at this time in seconds; at validations, what is to be said of the speed, if anything."""
@@ -49,7 +49,6 @@ class Pace:
             self._steps += 1
             return None
         self._validations += 1
-        self._scores.append((event.step, event.scores["selection"]))
         if self.step_s is None:
             return None
         expected = self._steps * self.step_s + self._validations * self.validation_s
@@ -63,16 +62,18 @@ class Pace:
             f"with its {event.steps} steps, about {left / 60:.0f} min more"
         )
 
-    def still_rises(self, out: Path | None) -> str | None:
-        """At the end: the command that trains further, where the score on the held-back images still rose."""
-        if len(self._scores) < _FEWEST or out is None:
-            return None
-        last = self._scores[-1][0]
-        before = max(score for step, score in self._scores if step <= last * 2 / 3)
-        end = max(score for step, score in self._scores if step > last * 2 / 3)
-        if not end - before >= _RISE:
-            return None
-        return (
-            f"the score on the held-back images still rose ({before:.3f} after two thirds of the run, {end:.3f} at its "
-            f"end); more steps may pay: train the same data with --from {out} --budget 15min and another --out"
-        )
+
+def said_of_rise(scores: Sequence[tuple[int, float]], out: Path | None) -> str | None:
+    """The command that trains further, where the score on the held-back images still rose at the end of a run.
+
+    ``scores``: steps and what was selected by, of the whole run, also of what came before it was resumed.
+    """
+    last = scores[-1][0] if scores else 0
+    early = [score for step, score in scores if step <= last * 2 / 3]
+    late = [score for step, score in scores if step > last * 2 / 3]
+    if out is None or len(scores) < _FEWEST or not early or not max(late) - max(early) >= _RISE:
+        return None
+    return (
+        f"the score on the held-back images still rose ({max(early):.3f} after two thirds of the run, {max(late):.3f} "
+        f"at its end); more steps may pay: train the same data with --from {out} --budget 15min and another --out"
+    )

@@ -24,7 +24,7 @@ from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
 from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
-from biounet.training.pace import Pace, Seldom
+from biounet.training.pace import Pace, Seldom, said_of_rise
 from biounet.training.patience import said_of_early_end
 from biounet.training.plan import Plan
 from biounet.training.report import (
@@ -284,7 +284,7 @@ class Run:
             if not interrupted:
                 self.files.finish()
         self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
-        if not (interrupted or self.is_fold) and (said := self.pace.still_rises(out)):
+        if not (interrupted or self.is_fold) and (said := said_of_rise(self.files.scores(), out)):
             self.listen(Noted(said))
         return model
 

@@ -140,6 +140,11 @@ class RunFiles:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
+    def scores(self) -> list[tuple[int, float]]:
+        """Step and score of every validation of the run so far."""
+        scored = [line for line in self.metrics() if line["event"] == "Validated"]
+        return [(line["step"], line["scores"]["selection"]) for line in scored]
+
     def write_facts(self, values: dict[str, Any]) -> None:
         """Write ``run.json``: what does not belong in a model file, as durations."""
         path = self._path(_FACTS)
