@@ -59,13 +59,14 @@ class AugmentationSettings(_Section):
 
 
 class LossSettings(_Section):
-    """The weighted cross-entropy: w(x) = w_c(x) + w_0 exp(-(d1 + d2)^2 / (2 sigma^2))."""
+    """The weighted cross-entropy: w(x) = w_c(x) + w_0 exp(-(d1 + d2)^2 / (2 sigma^2)), and what is added to it."""
 
     w0: float = Field(10.0, ge=0)
     sigma_px: float = Field(5.0, gt=0)
     reading: Literal["multiply", "sum"] = "multiply"
     class_balance: bool = True  # False: w_c = 1
     line_width: int = Field(2, ge=0)  # of the background carved between touching cells, in pixels
+    dice: float | None = Field(0.0, ge=0)  # times the Dice loss, not in the paper; null: 1 for instances, else 0
 
 
 class TrainingSettings(_Section):
@@ -141,6 +142,7 @@ def standard() -> Settings:
             gamma=0.25,
             noise=0.1,
         ),
+        loss=LossSettings(dice=None),
         training=TrainingSettings(
             optimizer="adamw",
             learning_rate=1e-3,

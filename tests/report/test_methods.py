@@ -52,6 +52,14 @@ def with_facts(model, **changes):
     return replace(model, training=model.training | changes)
 
 
+def test_what_is_added_to_the_cross_entropy_is_named():
+    known = facts()
+    settings = known.training["settings"]
+    text = methods_text(with_facts(known, settings=settings | {"loss": settings["loss"] | {"dice": 1.0}}))
+    assert "sigma = 5 pixels), plus 1 times the Dice loss (Drozdzal et al. 2016)." in text
+    assert "The importance of skip connections" in text
+
+
 def test_the_paragraph_of_the_papers_training_written_out():
     paragraph, empty, heading, *references = methods_text(facts()).splitlines()
     assert paragraph == (

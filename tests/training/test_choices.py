@@ -113,6 +113,12 @@ def test_kernels_are_standardised_where_batches_are_not_normalised(task, batch_n
     assert settings.training.weight_standardisation is not batch_norm
 
 
+def test_dice_is_added_for_objects_alone_and_for_the_network_it_was_measured_with():
+    assert chosen(cells(20), "instances")[0].loss.dice == 1
+    assert chosen(cells(20), "classes")[0].loss.dice == 0
+    assert chosen(cells(20), "instances", "network.name=fcn8s")[0].loss.dice == 0
+
+
 def test_what_is_given_stays_and_is_no_choice():
     given = {
         "network.stem": 3,
@@ -124,6 +130,7 @@ def test_what_is_given_stays_and_is_no_choice():
         "augmentation.elastic_std_px": 3.0,
         "augmentation.mirror": False,
         "augmentation.rotation_degrees": 10.0,
+        "loss.dice": 0.5,
     }
     words = (f"{key}={str(value).lower().replace('(', '[').replace(')', ']')}" for key, value in given.items())
     settings, choices = chosen(cells(20), "instances", *words)

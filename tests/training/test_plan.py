@@ -116,6 +116,7 @@ def test_each_choice_is_stated(plan):
         "augmentation.elastic_std_px",
         "augmentation.mirror",
         "augmentation.rotation_degrees",
+        "loss.dice",
     ]
     assert network.startswith("network unet, ")
     assert network.endswith("period 4, margin 20 and reach 23 px a side")

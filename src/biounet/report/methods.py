@@ -202,7 +202,9 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
             f"w0 = {loss['w0']:g}, sigma = {loss['sigma_px']:g} pixels)"
         )
     weights = ("balanced classes" if loss["class_balance"] else "equal classes") + border
-    yield f"The loss was the cross-entropy, weighted by {weights}."
+    dice = loss.get("dice", 0)  # files of before it lack it
+    beside = f", plus {dice:g} times the Dice loss (Drozdzal et al. 2016)" if dice else ""
+    yield f"The loss was the cross-entropy, weighted by {weights}{beside}."
     sgd = of["optimizer"] == "sgd"
     method = f"SGD (momentum {of['momentum']:g})" if sgd else "AdamW (Loshchilov and Hutter 2019)"
     details = [f"a learning rate of {of['learning_rate']:g}" + (" with cosine decay" * (of["schedule"] == "cosine"))]

@@ -9,6 +9,8 @@ REFERENCES: Mapping[str, str] = {
     "neuronal membranes in electron microscopy images. Advances in Neural Information Processing Systems 25.",
     "Dice 1945": "Dice L (1945). Measures of the amount of ecologic association between species. Ecology 26. "
     "doi:10.2307/1932409",
+    "Drozdzal et al. 2016": "Drozdzal M, Vorontsov E, Chartrand G, Kadoury S, Pal C (2016). The importance of skip "
+    "connections in biomedical image segmentation. doi:10.48550/arXiv.1608.04117",
     "Ioffe and Szegedy 2015": "Ioffe S, Szegedy C (2015). Batch normalization: accelerating deep network training by "
     "reducing internal covariate shift. doi:10.48550/arXiv.1502.03167",
     "Kirillov et al. 2019": "Kirillov A, He K, Girshick R, Rother C, Dollár P (2019). Panoptic segmentation. CVPR. "

@@ -69,6 +69,7 @@ def calibrate(
     seed: int,
     precision: str,
     budget_s: float,
+    dice: float = 0.0,
     together: Together = ALONE,
 ) -> Calibration:
     """Steps that fit into ``budget_s`` seconds, counted from now. The state is left as it was.
@@ -97,6 +98,7 @@ def calibrate(
                 rate=settings.learning_rate,
                 seed=seed,
                 precision=precision,
+                dice=dice,
                 together=together,
             )
             ends.append(time.perf_counter())

@@ -27,12 +27,22 @@ def choose(settings: Settings, found: Fingerprint, *, task: str) -> tuple[Settin
     """
     chosen: list[Choice] = []
     takes = NETWORK_TAKES[settings.network.name]
-    for rule in (*NETWORK_RULES, *SAMPLE_RULES):
+    for rule in (*NETWORK_RULES, *SAMPLE_RULES, _dice):
         choice = rule(settings, found, task)
         if choice is not None and choice.key.removeprefix("network.") not in _ABSENT.difference(takes):
             settings = with_value(settings, choice.key, choice.value)
             chosen.append(choice)
     return settings, tuple(chosen)
+
+
+def _dice(settings: Settings, found: Fingerprint, task: str) -> Choice | None:
+    if settings.loss.dice is not None:
+        return None
+    if settings.network.name != "unet":
+        return Choice("loss.dice", 0.0, "the cross-entropy alone, as this network was published")
+    if task == "instances":
+        return Choice("loss.dice", 1.0, "draws outlines of objects more precisely")
+    return Choice("loss.dice", 0.0, "with it segments of classes merge more often")
 
 
 def margin_warning(settings: Settings, found: Fingerprint, geometry: Geometry) -> str | None:

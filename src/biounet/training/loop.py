@@ -16,7 +16,7 @@ from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import TrainingSettings
 from biounet.training.batch_statistics import keep_batch_norm, steps_with_batch_statistics, train_mode
 from biounet.training.batches import batches
-from biounet.training.loss import mean_loss, weighted_sums
+from biounet.training.loss import loss_of, loss_sums
 from biounet.training.patience import is_in_vain
 from biounet.training.state import TrainingState
 from biounet.training.together import ALONE, Together
@@ -27,7 +27,7 @@ Validate = Callable[[nn.Module], Scores]
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step: the weighted loss of its batch, and how long it took."""
+    """One step: the loss of its batch, and how long it took."""
 
     step: int
     steps: int
@@ -59,6 +59,7 @@ def train_steps(
     steps: int,
     seed: int,
     precision: str,
+    dice: float = 0.0,
     together: Together = ALONE,
 ) -> Generator[Event, None, None]:
     """Go on from ``state.step`` to ``steps``, changing ``state``; an event after every step.
@@ -87,8 +88,9 @@ def train_steps(
             if state.step == steps_with_batch_statistics(steps, settings):
                 keep_batch_norm(state.network, state.average, sampler, seed=seed, precision=precision)
             loss = train_step(
-                state, batch, settings, rate=rate, seed=seed, precision=precision, keeps=keeps, together=together
-            )
+                state, batch, settings, rate=rate, seed=seed, precision=precision, keeps=keeps, dice=dice,
+                together=together,
+            )  # fmt: skip
             state.step += 1
             average_weights(state, steps, settings.averaging)
             validated = None
@@ -111,14 +113,15 @@ def train_step(
     seed: int,
     precision: str,
     keeps: bool = False,
+    dice: float = 0.0,
     together: Together = ALONE,
 ) -> float:
     """One step of the optimiser on a batch; returns the loss. Dropout is seeded by (seed, step).
 
     Where it ``keeps`` the statistics of batch normalisation, those of the batch do not matter.
 
-    Of several processes each has a part of the batch and a seed for dropout of its own; the loss is that of all
-    parts, divided by the sum of all weights.
+    ``dice`` weighs the Dice loss beside the cross-entropy, see `loss.loss_of`. Of several processes each has a part
+    of the batch and a seed for dropout of its own; the loss is that of all parts together.
     """
     device = next(state.network.parameters()).device
     images = torch.from_numpy(batch.image).to(device)
@@ -134,14 +137,15 @@ def train_step(
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = together.forward(state.network)(images)
-    summed, weight = weighted_sums(logits, targets, weights)
-    of_all = together.total(torch.stack([summed.detach(), weight]))
+    sums = loss_sums(logits, targets, weights, with_dice=dice > 0)
+    # the values of all processes with this one's gradient, of which going backward takes the mean over them
+    loss = loss_of(together.total(sums.detach()) + (sums - sums.detach()) * together.size, dice)
     state.optimizer.zero_grad(set_to_none=True)
-    mean_loss(summed * together.size, of_all[1]).backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]
     if settings.clip > 0:
         nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimizer.step()
-    return float(mean_loss(of_all[0], of_all[1]))
+    return float(loss.detach())
 
 
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -182,6 +182,7 @@ class Run:
             seed=self.seed,
             precision=self.plan.precision,
             budget_s=budget_s,
+            dice=self.settings.loss.dice or 0.0,
             together=self.together,
         )
         self.pace = Pace(found.step_seconds, found.validation_seconds)
@@ -238,6 +239,7 @@ class Run:
             steps=self.steps,
             seed=self.seed,
             precision=self.plan.precision,
+            dice=self.settings.loss.dice or 0.0,
             together=self.together,
         )
 
