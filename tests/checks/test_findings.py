@@ -326,10 +326,12 @@ def test_saturation(plant, clean_pairs):
 def test_a_blank_image(plant, clean_pairs):
     image, mask = clean_pairs["f1"]
     finding = one(plant(f1=(np.full_like(image, 7), mask)), "blank_images")
-    assert (finding.severity, finding.file) == ("error", "f1")
+    assert (finding.severity, finding.file) == ("warning", "f1")
     assert "the value 7, and objects are drawn" in finding.evidence
     finding = one(plant(f1=(np.zeros_like(image), np.zeros_like(mask))), "blank_images")
-    assert finding.severity == "warning"
+    assert finding.evidence == "every pixel has the value 0"
+    found = plant({name: (np.zeros_like(image), mask) for name, (_, mask) in clean_pairs.items()})
+    assert {f.severity for f in found.findings if f.kind == "blank_images"} == {"error"}
 
 
 def test_a_blank_channel(plant, clean_pairs):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-BLANK = np.zeros((48, 48), np.uint8)
+IMAGE = np.add.outer(np.arange(48), np.arange(48)).astype(np.uint8)
 MASK = np.kron(np.arange(16).reshape(4, 4), np.ones((12, 12), int)).astype(np.uint16) * (np.arange(48) % 12 > 1)
 
 
@@ -53,79 +53,79 @@ def test_an_empty_folder(read, tmp_path):
 
 def test_no_pairs(read, tmp_path):
     (tmp_path / "daten").mkdir()
-    tifffile.imwrite(tmp_path / "daten" / "a.tif", BLANK)
+    tifffile.imwrite(tmp_path / "daten" / "a.tif", IMAGE)
     complaint = refused(read(tmp_path / "daten"), 3, "no pairs of images and annotations", "found a.tif")
     assert "images/ + masks/" in complaint
     assert "--images and --masks" in complaint
 
 
 def test_names_that_do_not_pair(read, make_data, tmp_path):
-    folder = make_data(a=(BLANK, MASK))
+    folder = make_data(a=(IMAGE, MASK))
     (folder / "masks" / "a.tif").rename(folder / "masks" / "b.tif")
     refused(read(folder), 3, "a.tif: has no mask of its name", "b.tif: is a mask without an image", "--skip-bad")
 
 
 def test_shapes_that_differ(read, make_data):
-    folder = make_data(a=(BLANK, MASK), b=(BLANK[:40], MASK))
+    folder = make_data(a=(IMAGE, MASK), b=(IMAGE[:40], MASK))
     refused(
         read(folder), 3, "1 of 2 images cannot be used", "b.tif is 40 x 48 pixels, mask b.tif 48 x 48", "--skip-bad"
     )
 
 
 def test_empty_masks(read, make_data):
-    folder = make_data(a=(BLANK, MASK * 0), b=(BLANK, MASK * 0))
+    folder = make_data(a=(IMAGE, MASK * 0), b=(IMAGE, MASK * 0))
     refused(read(folder), 3, folder, "all 2 masks are empty", "annotate at least one")
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 200, 1500])
 def test_a_truncated_tiff(read, make_data, length):
-    folder = make_data(a=(BLANK, MASK), b=(BLANK, MASK))
+    folder = make_data(a=(IMAGE, MASK), b=(IMAGE, MASK))
     path = folder / "images" / "b.tif"
     path.write_bytes(path.read_bytes()[:length])
     refused(read(folder), 3, path, "1 of 2 images cannot be used", "again")
 
 
 def test_a_file_of_another_kind_than_its_name(read, make_data):
-    folder = make_data(a=(BLANK, MASK))
+    folder = make_data(a=(IMAGE, MASK))
     (folder / "images" / "a.tif").write_text("<html>404 Not Found</html>")
     refused(read(folder), 3, "a.tif: cannot be read as .tif", "another format than its name says")
 
 
 def test_an_image_with_values_that_are_no_numbers(read, make_data):
-    image = BLANK.astype(np.float32)
+    image = IMAGE.astype(np.float32)
     image[3, :2] = np.nan
-    folder = make_data(a=(BLANK, MASK), b=(image, MASK))
+    folder = make_data(a=(IMAGE, MASK), b=(image, MASK))
     refused(read(folder), 3, folder / "images" / "b.tif", "2 of 2304 pixels are NaN or infinite", "replace them")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (48, 15), (1, 48)])
 def test_a_training_image_that_is_too_small(read, make_data, size):
     small = tuple(slice(0, n) for n in size)
-    folder = make_data(a=(BLANK, MASK), b=(BLANK[small], MASK[small]))
+    folder = make_data(a=(IMAGE, MASK), b=(IMAGE[small], MASK[small]))
     refused(read(folder), 3, f"b: is {size[0]} x {size[1]} pixels", "need at least 16 a side", "--skip-bad")
 
 
 def test_labels_that_are_an_image(read, make_data):
-    folder = make_data(a=(BLANK, np.random.default_rng(0).random((48, 48))))
+    folder = make_data(a=(IMAGE, np.random.default_rng(0).random((48, 48))))
     refused(read(folder), 3, "a.tif: ", "label values are not whole numbers", "is this an image?")
 
 
 def test_images_of_different_channels(read, make_data):
     rgb = np.zeros((48, 48, 4), np.uint8)
     rgb[..., 3] = np.arange(48)
-    folder = make_data(a=(BLANK, MASK), b=(BLANK, MASK), c=(rgb, MASK))
+    folder = make_data(a=(IMAGE, MASK), b=(IMAGE, MASK), c=(rgb, MASK))
     refused(read(folder), 3, "c: has 4 channels where the others have 1")
 
 
 def test_an_image_without_annotation(biounet, make_data, tmp_path):
-    image = make_data(a=(BLANK, MASK)) / "images" / "a.tif"
+    image = make_data(a=(IMAGE, MASK)) / "images" / "a.tif"
     (image.parents[1] / "masks" / "a.tif").unlink()
     outcome = biounet("train", image, "--out", tmp_path / "m", "--steps", 1)
     refused(outcome, 3, "no annotation of this name beside or in it; name its folder")
 
 
 def test_everything_is_told_at_once(read, make_data):
-    folder = make_data(a=(BLANK, MASK), b=(BLANK[:40], MASK), c=(BLANK[:9], MASK[:9]))
+    folder = make_data(a=(IMAGE, MASK), b=(IMAGE[:40], MASK), c=(IMAGE[:9], MASK[:9]))
     refused(read(folder), 3, "2 of 3 images cannot be used", "b: ", "c: ")
 
 

@@ -22,6 +22,7 @@ def blank_images(survey: Survey) -> Iterator[Finding]:
     """Images of one value, and channels of one value in some of the images or in all."""
     blank = {e.name: _blank_channels(e.image) for e in survey.examples}
     channels = survey.dataset.channels
+    seen = any(len(found) < channels for found in blank.values())  # in one image at least
     everywhere = set.intersection(*map(set, blank.values())) if len(blank) > 1 else set()
     if everywhere and len(everywhere) < channels:
         rest = ",".join(str(k) for k in range(channels) if k not in everywhere)
@@ -39,7 +40,7 @@ def blank_images(survey: Survey) -> Iterator[Finding]:
             drawn = bool((labels > 0).any())
             yield Finding(
                 "blank_images",
-                "error" if drawn else "warning",
+                "error" if drawn and not seen else "warning",
                 example.name,
                 f"every pixel has the value {example.image.flat[0]:g}" + (", and objects are drawn" if drawn else ""),
                 "the network is taught objects that nothing shows" if drawn else "the network learns nothing from it",
