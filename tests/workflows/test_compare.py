@@ -205,6 +205,15 @@ def test_a_model_needs_images_and_labels_of_its_kind(data, labels, model, tmp_pa
         compare(data, methods, tmp_path / "out", task="classes")
 
 
+def test_missing_labels_are_told_before_a_model_works(data, model, labels, tmp_path):
+    theirs = labels("andere")
+    sorted(theirs.folder.iterdir())[0].unlink()
+    terms = [Modelled("unser", ((model,),)), theirs]
+    with pytest.raises(DataError):
+        compare(data, terms, tmp_path / "out", only="images 0-6")
+    assert not list((tmp_path / "out").rglob("*_labels.tif"))
+
+
 def test_models_that_held_back_other_images(data, model, labels, tmp_path):
     trained = load_model(model)
     other = tmp_path / "other.safetensors"

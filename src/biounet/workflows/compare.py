@@ -108,10 +108,11 @@ def compare(
     said = [*reasons, meaning.reason, *why]
     for line in said:
         tell(line)
-    pairs: dict[str, list[list[Pair]]] = {}
-    for method in methods:
+    found: dict[str, list[list[Pair]]] = {}
+    for method in sorted(methods, key=lambda m: isinstance(m, Modelled)):  # missing labels are told before models work
         tell(f"scoring {method.name}")
-        pairs[method.name] = _pairs(method, chosen, meaning, models, out, terms.device)
+        found[method.name] = _pairs(method, chosen, meaning, models, out, terms.device)
+    pairs = {method.name: found[method.name] for method in methods}
     scored = {name: [score_pairs(run, meaning, warping=terms.warping) for run in runs] for name, runs in pairs.items()}
     headlines = HEADLINES[meaning.task]
     comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=terms.seed)}
