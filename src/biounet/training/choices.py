@@ -42,7 +42,7 @@ def _dice(settings: Settings, found: Fingerprint, task: str) -> Choice | None:
         return Choice("loss.dice", 0.0, "the cross-entropy alone, as this network was published")
     if task == "instances":
         return Choice("loss.dice", 1.0, "draws outlines of objects more precisely")
-    return Choice("loss.dice", 0.0, "with it segments of classes merge more often")
+    return Choice("loss.dice", 0.0, "with it membranes broke more often")
 
 
 def margin_warning(settings: Settings, found: Fingerprint, geometry: Geometry) -> str | None:
