@@ -7,22 +7,17 @@ interruption, another process, another machine.
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.normalize import Scale, measure_regions
 from biounet.images.regions import Regions
-from biounet.images.resample import resample_window, resized_shape
-from biounet.images.writing import whole_file
 from biounet.inference.block_store import FolderStore
 from biounet.inference.engines import Engine
 from biounet.inference.memory import CACHE_BYTES, Budget
@@ -34,99 +29,75 @@ from biounet.labels.instances import CELL, mark
 from biounet.labels.kinds import weights
 from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
-from biounet.workflows.inputs import said_of_grey, select_channels
+from biounet.workflows.claim import claim, identity_of
 from biounet.workflows.region import Region
 from biounet.workflows.request import Request
-from biounet.workflows.scale import choose_level
 from biounet.workflows.stream import Behind
+from biounet.workflows.view import View, open_view
 
 Array = npt.NDArray[Any]
 
 _TILES, _SCALE = "tiles", "scale"
 _PROBE = "probe"
-_NAMED = {  # what tells tiles from others, by the names of the command line
-    "model": "model",
-    "input": "image, or it was changed",
-    "channels": "--channels",
-    "level": "--pixel-size",
-    "shape": "--pixel-size",
-    "engine": "engine",
-    "precision": "--precision",
-    "tta": "--tta",
-    "kept": "--save",
-    "tile": "--tile",
-    "region": "--region",
-    "postprocessing": "post-processing",
-}
-_LONG = ("model", "input", "channels", "level", "shape", "kept", "region", "postprocessing")  # whose values say little
 _DRAWS = 8  # of windows across seams, until enough of them lie in tiles that are computed
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An item of an open image on its way. ``shape``: of its pixels as the network sees them.
+    """An item of an open image on its way, tile by tile.
 
-    ``level``: of the pyramid that is read; ``level_shape`` its size, which is resampled to ``shape``.
     ``kept``: what each tile leaves besides marks or class ids: "probabilities", "weights" (whole numbers in
-    proportion to them), or nothing. ``region``: outside it tiles are left out. ``wanted``: those that are not,
-    apart from tiles into which objects go on (`beyond`); ``seams``: windows that are checked.
+    proportion to them), or nothing. ``region``: outside it tiles are left out.
     """
 
     model: Model
     engine: Engine
-    regions: Regions
-    item: int
-    channels: tuple[int, ...]
-    shape: tuple[int, ...]
-    level: int
-    level_shape: tuple[int, ...]
+    view: View
     plan: TilePlan
     scale: Scale
     tta: str
     kept: str
     store: FolderStore
     region: Region | None = None
-    cache: Cache = field(init=False)
-    wanted: list[Index] = field(init=False)
-    seams: list[tuple[Index, Index]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cache", Cache(self.store, CACHE_BYTES))
-        object.__setattr__(self, "wanted", self._wanted())
-        object.__setattr__(self, "seams", self._seams())
+    @property
+    def path(self) -> Path:
+        """The image's file."""
+        return self.view.regions.source
 
     @property
     def grid(self) -> Grid:
         """What each tile is kept for."""
         return Grid(self.plan.size, self.plan.step, fewer=self.plan.counts)
 
-    def pixels(self, start: Place, stop: Place) -> Array:
-        """The model's channels of a window, (C, *spatial), before normalisation."""
-        if self.level_shape == self.shape:
-            return self._stored(start, stop)
-        return resample_window(self._stored, self.level_shape, self.shape, start, stop)
+    @cached_property
+    def wanted(self) -> list[Index]:
+        """Tiles that touch the region, or hold a pixel on which a line given back in it depends.
 
-    def _stored(self, start: Place, stop: Place) -> Array:
-        window = self.regions.read(self.item, tuple(start), tuple(stop), ndim=self.model.ndim, level=self.level)[
-            list(self.channels)
-        ]
-        if window.dtype.kind == "f" and not np.isfinite(window).all():
-            raise DataError(
-                f"{self.regions.source}: pixels from {tuple(start)} to {tuple(stop)} are NaN or infinite; "
-                "every pixel must be a number: replace them (for instance by 0)"
-            )
-        return window
-
-    def source(self) -> Source:
-        """The image as the network sees it."""
-        return Source(self.shape, lambda start, stop: self.scale.apply(self.pixels(start, stop)))
-
-    def _wanted(self) -> list[Index]:
-        """Tiles that touch the region, or hold a pixel on which a line given back in it depends."""
+        Those into which objects of the region go on come to them, see `beyond`.
+        """
         if self.region is None:
             return list(self.grid)
         near, by = self.region.near, self._around()[0]
-        return [i for i in self.grid if near(self.item, self.shape, *self.grid.bounds(i), by=by).any()]
+        view = self.view
+        return [i for i in self.grid if near(view.item, view.shape, *self.grid.bounds(i), by=by).any()]
+
+    @cached_property
+    def seams(self) -> list[tuple[Index, Index]]:
+        """Windows across borders of tiles that are checked, all of their tiles among those wanted."""
+        if self.region is None:
+            return seam_windows(self.plan)
+        computed, most = set(self.wanted), len(seam_windows(self.plan))
+        drawn = [window for seed in range(_DRAWS) for window in seam_windows(self.plan, seed=seed)]
+        return [w for w in drawn if computed.issuperset(self.grid.touched(*w))][:most]
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return Cache(self.store, CACHE_BYTES)
+
+    def source(self) -> Source:
+        """The image as the network sees it."""
+        return Source(self.view.shape, lambda start, stop: self.scale.apply(self.view.read(start, stop)))
 
     def _around(self) -> tuple[int, int]:
         """Pixels around the region whose objects are needed whole, and around these objects."""
@@ -135,13 +106,6 @@ class Job:
         settings = instance_settings(self.model.postprocessing)
         around = settings.fill_holes_px + 1
         return 3 * settings.give_back_px + around, settings.give_back_px + around
-
-    def _seams(self) -> list[tuple[Index, Index]]:
-        if self.region is None:
-            return seam_windows(self.plan)
-        computed, most = set(self.wanted), len(seam_windows(self.plan))
-        drawn = [window for seed in range(_DRAWS) for window in seam_windows(self.plan, seed=seed)]
-        return [w for w in drawn if computed.issuperset(self.grid.touched(*w))][:most]
 
     def there(self, index: Index) -> bool:
         """Whether a tile is computed."""
@@ -163,7 +127,7 @@ class Job:
             self.grid,
             lambda index: (self.store.get(key_of(_TILES, index))["ids"] & CELL) > 0,
             self.there,
-            lambda start, stop: region.near(self.item, self.shape, start, stop, by=near),
+            lambda start, stop: region.near(self.view.item, self.view.shape, start, stop, by=near),
             margin=reach,
             neighbours=beside,
         )
@@ -213,7 +177,7 @@ class Job:
         if self.region is not None and not self.there(index):
             start, stop = self.grid.bounds(index)
             return np.zeros([e - a for a, e in zip(start, stop, strict=True)], np.uint8)
-        found = self.cache.get(key_of(_TILES, index), name)
+        found = self._cache.get(key_of(_TILES, index), name)
         return found if channel is None else np.asarray(found[channel])
 
     def check_seams(self) -> SeamCheck:
@@ -251,19 +215,15 @@ def open_job(
     averaging is emptied first, unless shards have a part in it: raises `UsageError` then. Processes that begin
     together agree: who writes the plan first decides.
     """
-    notes = said_of_grey(model, regions.channels())
-    channels = model_channels(model, regions, request)
-    level, factors = choose_level(model, regions, request.pixel_size_um, notes)
-    level_shape = regions.spatial_shape(model.ndim, level)
-    shape = resized_shape(level_shape, factors)
+    view, notes = open_view(model, regions, item, request)
     kept = _kept(model, request)
     identity = {
         "model": model.sha256,
-        "input": _identity(regions.source),
+        "input": identity_of(regions.source),
         "item": item,
-        "channels": list(channels),
-        "shape": list(shape),
-        "level": level,
+        "channels": list(view.channels),
+        "shape": list(view.shape),
+        "level": view.level,
         "engine": engine.name,
         "precision": engine.precision,
         "tta": request.tta,
@@ -273,16 +233,14 @@ def open_job(
         "postprocessing": dict(model.postprocessing),
     }
     store = FolderStore(folder)
-    shared = request.merge or request.shard is not None
-    stored = _claim(
-        store, identity, lambda: {"output": list(budget.plan(shape, engine, request.tile).output)}, shared=shared
-    )
-    plan = plan_tiles(shape, engine.geometry, tuple(stored["output"]))
-    job = Job(
-        model, engine, regions, item, channels, shape, level, level_shape,
-        plan, Scale((), ()), request.tta, kept, store, region,
-    )  # fmt: skip
-    object.__setattr__(job, "scale", _scale(job))
+
+    def decide() -> dict[str, Any]:
+        return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
+
+    stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+    plan = plan_tiles(view.shape, engine.geometry, tuple(stored["output"]))
+    scale = _scale(model, view, store)
+    job = Job(model, engine, view, plan, scale, request.tta, kept, store, region)
     if region is not None:
         notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
     if (there := len(job.wanted) - len(job.missing())) and not request.merge:
@@ -290,86 +248,16 @@ def open_job(
     return job, notes
 
 
-def _scale(job: Job) -> Scale:
+def _scale(model: Model, view: View, store: FolderStore) -> Scale:
     """Intensity statistics of the whole item, measured once for all who work in the folder."""
-    if not job.store.has(_SCALE):
-        scale = measure_regions(job.model.normalisation, job.pixels, job.shape)
-        job.store.put(_SCALE, {"offset": np.array(scale.offset), "scale": np.array(scale.scale)})
-    kept = job.store.get(_SCALE)
+    if not store.has(_SCALE):
+        scale = measure_regions(model.normalisation, view.read, view.shape)
+        store.put(_SCALE, {"offset": np.array(scale.offset), "scale": np.array(scale.scale)})
+    kept = store.get(_SCALE)
     return Scale(tuple(kept["offset"].tolist()), tuple(kept["scale"].tolist()))
-
-
-def model_channels(model: Model, regions: Regions, request: Request) -> tuple[int, ...]:
-    """Positions of the model's channels in the file, chosen as `select_channels` does."""
-    places = np.arange(regions.channels()).reshape(-1, *(1,) * model.ndim)
-    chosen = select_channels(places, model, request.channels, regions.source, stated=regions.channel_names)
-    return tuple(int(place) for place in chosen.ravel())
 
 
 def _kept(model: Model, request: Request) -> str:
     if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
         return "probabilities"
     return "weights" if model.task == "instances" and len(model.classes) > 2 else ""
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    """What tells an input from another: its name, size and time of change."""
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    return {"name": path.name, "bytes": facts.st_size, "changed": facts.st_mtime_ns}
-
-
-def _claim(
-    store: FolderStore, identity: Mapping[str, Any], decide: Callable[[], dict[str, Any]], *, shared: bool
-) -> dict[str, Any]:
-    """What stands in the folder's plan; where there is none of this identity, one with what ``decide`` says.
-
-    The tiles of another identity go, unless the folder is ``shared``: they may be the work of other shards.
-    """
-    path = store.folder / "plan.json"
-    plain = json.loads(json.dumps(identity))
-    for _ in range(100):
-        try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            stored = {}
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
-        if stored and stored.get("identity") == plain:
-            return stored
-        if stored and shared:
-            raise UsageError(_unlike(store.folder, stored.get("identity") or {}, plain))
-        if stored:
-            store.clear()
-        decided = decide()
-        mine = path.with_name(f"plan.{os.getpid()}.{time.time_ns()}.json")
-        with whole_file(mine) as temporary:
-            temporary.write_text(json.dumps({"identity": identity, **decided}, indent=1), encoding="utf-8")
-        try:
-            os.link(mine, path)  # fails where another process was faster
-        except FileExistsError:
-            continue
-        except OSError:  # a file system without links: the last one decides
-            os.replace(mine, path)
-        finally:
-            mine.unlink(missing_ok=True)
-    raise BiounetError(f"{path}: other processes work in this folder on something else; give each its own --out")
-
-
-def _unlike(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """What tells the tiles in a folder from those that are asked for."""
-    known = [(key, name) for key, name in _NAMED.items() if there.get(key) != asked.get(key)]
-    said = [
-        name if key in _LONG else f"{name} {_shown(there.get(key))} (now {_shown(asked.get(key))})"
-        for key, name in known
-    ]
-    return (
-        f"{folder}: its tiles were made with another {' and another '.join(said) or 'plan'}; all shards and the merge "
-        "take the same model, images and options: give those, or begin in another --out"
-    )
-
-
-def _shown(value: object) -> str:
-    return "by itself" if value is None else f"'{value}'" if isinstance(value, str) else str(value)

@@ -118,10 +118,10 @@ class Cluster:
         workers = max(1, len(self._client.scheduler_info()["workers"]))
         size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
         parts = [missing[first : first + size] for first in range(0, len(missing), size)]
-        source, folder = job.regions.source.resolve(), job.store.folder.resolve()
+        source, folder = job.path.resolve(), job.store.folder.resolve()
         return {
             self._client.submit(
-                compute_part, self.recipe, source, job.item, request, folder, part, retries=_RETRIES, pure=False
+                compute_part, self.recipe, source, job.view.item, request, folder, part, retries=_RETRIES, pure=False
             ): part
             for part in parts
         }

@@ -24,6 +24,7 @@ from biounet.images.outlines import IGNORE, Outline, fill
 from biounet.images.regions import Regions, open_regions
 from biounet.images.tissue import Tissue, find_tissue
 from biounet.labels.blocks import Place
+from biounet.workflows.claim import identity_of
 
 Mask = npt.NDArray[np.bool_]
 Read = Callable[[Place, Place], npt.NDArray[Any]]
@@ -113,11 +114,6 @@ def open_region(given: str | None, regions: Regions, ndim: int) -> Region | None
     return _of_mask(path, regions, full, ndim)
 
 
-def _identity(path: Path) -> dict[str, Any]:
-    facts = path.stat()
-    return {"name": path.name, "bytes": facts.st_size, "changed": facts.st_mtime_ns}
-
-
 def _of_tissue(regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
     found = _tissue(regions, ndim)
     share = float(np.mean([one.mask.mean() for one in found]))
@@ -159,7 +155,7 @@ def _of_mask(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> 
         found = mask.read(item if items > 1 else 0, tuple(start), tuple(stop), ndim=ndim)
         return np.asarray((found != 0).any(axis=0))
 
-    return Region(str(path), _identity(path), full, grid, factors, read)
+    return Region(str(path), identity_of(path), full, grid, factors, read)
 
 
 def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
@@ -178,7 +174,7 @@ def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int)
             _draw(here, plane, start[-2:])
         return result
 
-    return Region(str(path), _identity(path), full, full, (1,) * ndim, read)
+    return Region(str(path), identity_of(path), full, full, (1,) * ndim, read)
 
 
 def _lies_on(outline: Outline, header: Header, item: int | None, z: int | None) -> bool:
