@@ -28,8 +28,9 @@ def test_a_wrong_class_is_a_miss_in_one_and_spurious_in_the_other():
 
 
 def test_objects_without_class_in_the_truth_are_unknown():
-    found = scores(kinds={1: "glia", 3: "neuron", 4: "neuron"})
-    assert (found["glia"]["ap"]["0.50"], found["neuron"]["ap"]["0.50"]) == (1, 1)
+    for dtype in (np.int32, np.uint16):
+        found = scores(kinds={1: "glia", 3: "neuron", 4: "neuron"}, true=TRUE.astype(dtype))
+        assert (found["glia"]["ap"]["0.50"], found["neuron"]["ap"]["0.50"]) == (1, 1)
 
 
 def test_predicted_objects_without_class_are_in_no_class():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,12 @@ def test_information_written_out():
     assert parts.score == pytest.approx(mutual / (0.5 * h_true + 0.5 * h_predicted), abs=1e-12)
     assert parts.split == pytest.approx(mutual / h_predicted, abs=1e-12)
     assert parts.merge == pytest.approx(mutual / h_true, abs=1e-12)
+
+
+def test_sizes_of_a_whole_slide_do_not_overflow():
+    table = overlap(np.array([[1, 1, 2]]), np.array([[1, 2, 2]]))
+    large = replace(table, counts=table.counts * 4_000_000_000)
+    assert rand_parts(large).score == rand_parts(table).score
 
 
 def test_splits_lower_the_split_part_and_merges_the_merge_part():

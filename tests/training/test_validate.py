@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,15 @@ def test_an_image_without_objects_is_right_when_nothing_is_found(drawn, expected
     image[0, 0] = 1.0
     scores = validator(example(np.zeros((4, 4)), image))(Threshold(0.5 if drawn else 2.0))
     assert scores["selection"] == expected
+
+
+@pytest.mark.parametrize(("labels", "class_pq"), [(np.zeros((4, 10)), None), (TWO, 0.0)])
+def test_where_nothing_is_found_the_classes_of_true_objects_count(labels, class_pq):
+    one = replace(example(labels, np.zeros((4, 10))), kinds={1: "glia", 2: "neuron"})
+    found = Validator([one], Normalisation("percentile"), "instances", 3, "fp32", cell_classes=("glia", "neuron"))
+    scores = found.scores_of_each(found.probabilities(Threshold(2.0, 3.0)), found.untuned)[0]
+    assert scores["class_pq"] == class_pq
+    assert scores["selection"] == (1.0 if class_pq is None else 0.0)
 
 
 def test_a_network_that_computes_no_numbers_has_scores_that_are_none():

@@ -48,4 +48,4 @@ def _only(labels: Labels, kinds: Kinds, name: str, without: int) -> Labels:
     """Objects of one class; those of others become 0, those without class ``without``."""
     ids = [int(i) for i in fastremap.unique(labels)]
     table = {i: (i if kinds[i] == name else 0) if i in kinds else (i if i <= 0 else without) for i in ids}
-    return np.asarray(fastremap.remap(labels, table))
+    return np.asarray(fastremap.remap(np.asarray(labels, np.int32), table))

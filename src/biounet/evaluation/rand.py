@@ -139,8 +139,7 @@ def _segments(table: Overlap) -> tuple[Counts, Counts, Counts, int]:
 
 
 def _squares(counts: Counts) -> int:
-    # Exact in int64 up to 3e9 pixels.
-    return int(np.dot(counts, counts))
+    return sum(count * count for count in counts.tolist())  # of Python's integers, which do not overflow
 
 
 def _logs(counts: Counts) -> float:

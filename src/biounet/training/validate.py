@@ -153,8 +153,8 @@ class Validator:
         self, predicted: npt.NDArray[np.int32], probabilities: Float32, example: Example, seg: float | None
     ) -> dict[str, float | None]:
         """`class_pq`, and the selection by it, where objects have classes."""
-        if not self.cell_classes or not predicted.any():
-            return {} if not self.cell_classes else {"class_pq": 0.0}
+        if not self.cell_classes:
+            return {}
         found = object_classes(predicted, probabilities)
         kinds = {i: self.cell_classes[found[i] - 1] for i in range(1, len(found))}
         by_class = cell_class_scores(predicted, example.labels, (kinds, example.kinds), self.cell_classes)
