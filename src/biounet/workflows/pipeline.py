@@ -68,7 +68,7 @@ class Pipeline:
         whole = request.memory if request.memory is not None else total_memory() // 2
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0
-        self.computing_s = 0.0
+        self.waiting: list[tuple[File, int]] = []  # images that may share a batch
         self.said: set[str] = set()
         self.several = False
         self.said_time = False
@@ -77,15 +77,13 @@ class Pipeline:
         """All inputs, in their order; what went wrong stands in each."""
         self.several = len(inputs) > 1
         files: list[File] = []
-        waiting: list[tuple[File, int]] = []  # images that may share a batch
         for path in inputs if self.cluster is not None else ():
             self._begin(path)
         with Behind() as writer:
             for file in ahead(self._read, inputs):
                 files.append(file)
                 if file.by_blocks:
-                    self._compute(waiting, writer)
-                    waiting = []
+                    self._flush(writer)
                     writer.wait()
                     self._by_blocks(file)
                     continue
@@ -93,19 +91,27 @@ class Pipeline:
                     self._end(file, writer)
                     continue
                 self._remark(file)
-                images = len(file.items)
-                self.tiles_known += images * len(file.plan)
-                self.listen(_plan_line(file.path, file.plan, self.engine, images, self.request.tta), 0, 0)
-                if waiting and waiting[0][0].plan != file.plan:
-                    self._compute(waiting, writer)
-                    waiting = []
-                for index in range(images):
-                    waiting.append((file, index))
-                    if len(waiting) * len(file.plan) >= self._batch(file.plan):
-                        self._compute(waiting, writer)
-                        waiting = []
-            self._compute(waiting, writer)
+                self._take(file, file.plan, writer)
+            self._flush(writer)
         return files
+
+    def _take(self, file: File, plan: TilePlan, writer: Behind) -> None:
+        """The images of a file join those of the same plan that wait; enough of them are computed together."""
+        images = len(file.items)
+        self.tiles_known += images * len(plan)
+        self.listen(_plan_line(file.path, plan, self.engine, images, self.request.tta), 0, 0)
+        if self.waiting and self.waiting[0][0].plan != plan:
+            self._flush(writer)
+        for index in range(images):
+            self.waiting.append((file, index))
+            if len(self.waiting) * len(plan) >= self._batch(plan):
+                self._flush(writer)
+
+    def _flush(self, writer: Behind) -> None:
+        """Compute the images that wait."""
+        group, self.waiting = self.waiting, []
+        if group:
+            self._compute(group, writer)
 
     def _remark(self, file: File) -> None:
         """What is to be said of an image, each thing of the first image that it is true of."""
@@ -181,8 +187,6 @@ class Pipeline:
 
     def _compute(self, group: Sequence[tuple[File, int]], writer: Behind) -> None:
         """Probabilities of images of one size; objects are found and files written behind."""
-        if not group:
-            return
         plan = group[0][0].plan
         assert plan is not None
         start = time.perf_counter()
