@@ -9,9 +9,6 @@ smallest; it is timed on some of the cells, and its time scaled to all of them.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -20,6 +17,7 @@ from scipy import ndimage
 
 from biounet.labels.targets import carve
 from biounet.samples.border_weights import border_weights
+from common import median_seconds
 
 W0, SIGMA = 10.0, 5.0
 
@@ -49,16 +47,6 @@ def textbook_weights(labels: npt.NDArray[np.int32], ids: npt.NDArray[np.int32]) 
     return np.where(labels == 0, W0 * np.exp(-((nearest + second) ** 2) / (2 * SIGMA**2)), 0)
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median wall time of some calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def main() -> None:
     """Print the times, their ratio and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,9 +63,9 @@ def main() -> None:
 
     labels = crowded_plane(options.side, options.cells_a_side)
     ids = np.unique(labels)[1:]
-    ours = seconds(lambda: border_weights(labels, W0, SIGMA), options.repeats)
+    ours = median_seconds(lambda: border_weights(labels, W0, SIGMA), options.repeats).clock
     some = ids[: options.textbook_cells]
-    loop = seconds(lambda: textbook_weights(labels, some), 1) * len(ids) / len(some)
+    loop = median_seconds(lambda: textbook_weights(labels, some), 1).clock * len(ids) / len(some)
     print(f"{options.side} x {options.side} pixels, {len(ids)} cells, {np.mean(labels > 0):.0%} covered")
     print(f"biounet.border_weights   {ours:10.3f} s  (median of {options.repeats})")
     print(f"textbook loop            {loop:10.1f} s  (timed on {len(some)} cells, scaled)")

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from biounet.exchange.rois import write_rois
 from biounet.images.geojson import geojson_outlines
 from biounet.images.outlines import paint
 from biounet.images.rois import roi_outlines
+from common import Seconds, median_seconds, touching_discs
 
 Labels = npt.NDArray[np.int32]
 
@@ -39,34 +38,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def cells(count: int, step: int, rng: np.random.Generator) -> Labels:
-    """Labels of touching discs on a jittered grid of ``step`` pixels; where they overlap the later lies above."""
-    across = int(np.ceil(np.sqrt(count)))
-    labels = np.zeros((across * step,) * 2, np.int32)
-    for number, (row, column) in enumerate(list(np.ndindex(across, across))[:count], start=1):
-        y, x = (np.array([row, column]) + 0.5) * step + rng.normal(0, step * 0.05, 2)
-        radius = step * rng.uniform(0.4, 0.52)
-        top, left = (max(0, int(c - radius)) for c in (y, x))
-        window = labels[top : int(y + radius) + 2, left : int(x + radius) + 2]
-        yy, xx = np.ogrid[top : top + window.shape[0], left : left + window.shape[1]]
-        window[(yy - y) ** 2 + (xx - x) ** 2 < radius**2] = number
-    return labels
-
-
-def seconds(function: Callable[[], Any], repeat: int) -> tuple[float, float]:
-    """Medians of several runs: of the clock, and of the processor, which other programs disturb less."""
-    times = []
-    for _ in range(repeat):
-        clock, processor = time.perf_counter(), time.process_time()
-        function()
-        times.append((time.perf_counter() - clock, time.process_time() - processor))
-    clocks, processors = zip(*times, strict=True)
-    return statistics.median(clocks), statistics.median(processors)
-
-
-def line(what: str, times: tuple[float, float], note: str = "") -> None:
+def line(what: str, times: Seconds, note: str = "") -> None:
     """One row of results."""
-    print(f"  {what:40s} {times[0]:7.2f} s   {times[1]:6.2f} s of processor   {note}".rstrip())
+    print(f"  {what:40s} {times.clock:7.2f} s   {times.processor:6.2f} s of processor   {note}".rstrip())
 
 
 def contours(labels: Labels) -> int:
@@ -97,7 +71,7 @@ def main() -> None:
 
 def outlines(options: argparse.Namespace, folder: Path, rng: np.random.Generator) -> None:
     """ROI set and GeoJSON, written and read back."""
-    labels = cells(options.objects, 34, rng)
+    labels = touching_discs(options.objects, 34, rng)
     objects = [Objects(labels, "a", rng.integers(0, 255, (1, *labels.shape)).astype(np.uint8))]
     count = len(np.unique(labels)) - 1
     print(f"{count:,} objects in {labels.shape[0]}x{labels.shape[1]}")
@@ -109,7 +83,7 @@ def outlines(options: argparse.Namespace, folder: Path, rng: np.random.Generator
         "read GeoJSON to pixels": lambda: paint(geojson_outlines(geojson), labels.shape),
         "rival: find_contours, nothing written": lambda: contours(labels),
     }
-    times = {job: seconds(function, options.repeat) for job, function in jobs.items()}
+    times = {job: median_seconds(function, options.repeat) for job, function in jobs.items()}
     for job, took in times.items():
         line(job, took)
     same = all(
@@ -122,19 +96,19 @@ def outlines(options: argparse.Namespace, folder: Path, rng: np.random.Generator
 def measurements(options: argparse.Namespace, rng: np.random.Generator) -> None:
     """All columns of all objects."""
     across = int(np.sqrt(options.cells))
-    labels = cells(across**2, options.side // across, rng)
+    labels = touching_discs(across**2, options.side // across, rng)
     labels = np.pad(labels, ((0, max(0, options.side - len(labels))),) * 2)
     image = rng.integers(0, 4000, labels.shape).astype(np.uint16)
-    ours = seconds(lambda: measure(Objects(labels, "a", image[None])), options.repeat)
-    rival = seconds(lambda: regionprops_table(labels, image, properties=COLUMNS), 1)
+    ours = median_seconds(lambda: measure(Objects(labels, "a", image[None])), options.repeat)
+    rival = median_seconds(lambda: regionprops_table(labels, image, properties=COLUMNS), 1)
     print(f"measurements of {len(np.unique(labels)) - 1:,} objects in {labels.shape[0]}x{labels.shape[1]}")
     line("biounet", ours)
-    line("rival: regionprops_table", rival, f"{rival[1] / ours[1]:.1f} times the processor")
+    line("rival: regionprops_table", rival, f"{rival.processor / ours.processor:.1f} times the processor")
 
 
 def large(count: int, folder: Path, rng: np.random.Generator) -> None:
     """Very many objects, compressed."""
-    labels = cells(count, 24, rng)
+    labels = touching_discs(count, 24, rng)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     path = folder / "large.geojson.gz"
     written = 0
@@ -143,7 +117,7 @@ def large(count: int, folder: Path, rng: np.random.Generator) -> None:
         nonlocal written
         written = write_geojson(path, [Objects(labels, "large")])
 
-    took = seconds(write, 1)
+    took = median_seconds(write, 1)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{written:,} objects in {labels.shape[0]}x{labels.shape[1]} to compressed GeoJSON")
     line("write", took, f"{path.stat().st_size / 1e6:.0f} MB, memory at most {after:.1f} GiB ({before:.1f} before)")

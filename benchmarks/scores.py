@@ -10,8 +10,6 @@ loop over pairs of masks for the object scores, timed on 20 objects and scaled t
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,22 +23,9 @@ from biounet.evaluation import objects, rand
 from biounet.evaluation.boundaries import warping_error
 from biounet.evaluation.overlap import overlap
 from biounet.evaluation.scores import evaluate_pair
+from common import median_seconds, touching_discs
 
 Labels = npt.NDArray[np.int32]
-
-
-def discs(side: int, per_side: int, rng: np.random.Generator) -> Labels:
-    """Labels of per_side^2 discs on a jittered grid; where they overlap the later one lies above."""
-    step = side / per_side
-    labels = np.zeros((side, side), np.int32)
-    for k, (row, column) in enumerate(np.ndindex(per_side, per_side), start=1):
-        y, x = (np.array([row, column]) + 0.5) * step + rng.normal(0, step * 0.05, 2)
-        radius = step * rng.uniform(0.4, 0.52)
-        top, left = (max(0, int(c - radius)) for c in (y, x))
-        window = labels[top : int(y + radius) + 2, left : int(x + radius) + 2]
-        yy, xx = np.ogrid[top : top + window.shape[0], left : left + window.shape[1]]
-        window[(yy - y) ** 2 + (xx - x) ** 2 < radius**2] = k
-    return labels
 
 
 def with_errors(labels: Labels, rng: np.random.Generator) -> Labels:
@@ -51,16 +36,6 @@ def with_errors(labels: Labels, rng: np.random.Generator) -> Labels:
     ids[(chosen >= 0.03) & (chosen < 0.06)] = 0
     ids[0] = 0
     return ids[labels].astype(np.int32)
-
-
-def median_time(function: Callable[[], Any], repeat: int) -> float:
-    """Median seconds of several runs."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def iou_by_masks(predicted: Labels, true: Labels, ids: npt.NDArray[np.int32]) -> None:
@@ -84,8 +59,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    true = discs(options.side, options.cells_per_side, rng)
-    predicted = with_errors(discs(options.side, options.cells_per_side, rng), rng)
+    true = touching_discs(options.cells_per_side**2, options.side / options.cells_per_side, rng)
+    predicted = with_errors(touching_discs(options.cells_per_side**2, options.side / options.cells_per_side, rng), rng)
     mask, true_mask = (predicted > 0).astype(np.int32), (true > 0).astype(np.int32)
     inside = ndimage.gaussian_filter(mask.astype(np.float32), 1.5)
     repeat = options.repeat
@@ -110,10 +85,10 @@ def main() -> None:
         ),
     }
     for name, function in rows.items():
-        print(f"{median_time(function, repeat):9.3f} s  {name}")
+        print(f"{median_seconds(function, repeat).clock:9.3f} s  {name}")
     few = rng.choice(np.unique(true)[1:], 20, replace=False)
-    loop = median_time(lambda: iou_by_masks(predicted, true, few), 1) / len(few) * (len(np.unique(true)) - 1)
-    table = median_time(lambda: overlap(predicted, true).pairs, repeat)
+    loop = median_seconds(lambda: iou_by_masks(predicted, true, few), 1).clock / len(few) * (len(np.unique(true)) - 1)
+    table = median_seconds(lambda: overlap(predicted, true).pairs, repeat).clock
     print(f"{loop:9.1f} s  IoU of all objects by a loop over masks (scaled from 20 objects)")
     print(f"{loop / table:9.0f} times the table's {table:.3f} s")
 

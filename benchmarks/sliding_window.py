@@ -11,9 +11,6 @@ with mirrored borders. The U-Net's widths are those of the two presets.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,24 +24,14 @@ from biounet.networks.build import parameter_count
 from biounet.networks.fcn import FCN
 from biounet.networks.patch_cnn import PatchCNN, sliding_logits
 from biounet.networks.unet import UNet
-
-
-def median_time(function: Callable[[], Any], repeat: int) -> float:
-    """Median seconds of several runs, after one to warm up."""
-    function()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+from common import median_seconds
 
 
 def whole_image(network: Any, image: np.ndarray[Any, Any], repeat: int) -> float:
     """Seconds per megapixel of a prediction by tiles."""
     engine = TorchEngine(network)
     plan = plan_for(image.shape[1:], engine)
-    seconds = median_time(lambda: predict_tiled(engine, image, engine.geometry, plan=plan), repeat)
+    seconds = median_seconds(lambda: predict_tiled(engine, image, engine.geometry, plan=plan), repeat, warm=True).clock
     return seconds / image[0].size * 1e6
 
 
@@ -52,7 +39,7 @@ def pixel_by_pixel(network: PatchCNN, image: np.ndarray[Any, Any], crop: int, re
     """Seconds per megapixel of one window after the other, from a crop."""
     half = network.window // 2
     window = torch.from_numpy(mirrored(image, (-half, -half), (crop + half, crop + half)))
-    return median_time(lambda: sliding_logits(network.eval(), window), repeat) / crop**2 * 1e6
+    return median_seconds(lambda: sliding_logits(network.eval(), window), repeat, warm=True).clock / crop**2 * 1e6
 
 
 def main() -> None:

@@ -18,6 +18,12 @@ def _cache_of_its_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """So small networks gain nothing from threads, and on a busy machine they wait long for each other."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def real_data():
     """The folder of public sets: ``BIOUNET_TEST_DATA``, else ``shared/data`` beside the repository."""

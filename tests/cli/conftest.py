@@ -7,20 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 from biounet import cli
 
 TINY = ["--set", "network.width=2", "--set", "network.depth=1", "--set", "training.tile=16", "--device", "cpu"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """So small a network gains nothing from threads, and on a busy machine they wait long for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -111,8 +101,5 @@ def data(tmp_path_factory):
 def model(data, tmp_path_factory):
     """A model of two steps; not to be changed."""
     path: Path = tmp_path_factory.mktemp("ein Modell") / "Zellkörper 1.safetensors"
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     assert cli.run(["train", str(data), "--out", str(path), *TINY, "--steps", "2", "-q"]) == 0
-    torch.set_num_threads(before)
     return path

@@ -9,15 +9,6 @@ from biounet.inference.torch_engine import torch_network
 from biounet.networks.build import build
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """So small a network gains nothing from threads, and on a busy machine they wait long for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def saved_model(random_model):
     """A model of any description as training leaves it: golden sample, crops, a checksum."""

@@ -162,13 +162,8 @@ def test_killed_in_either_fold_and_resumed_the_model_is_the_same(spawn, cells, t
 
 
 def test_folds_side_by_side_give_the_same_file(cells, tiny, tmp_path, record):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name, device in (("alone", "cpu"), ("beside", "cpu,cpu")):
-            train(cells, tmp_path / name, settings=tiny(), steps=_STEPS, folds=_FOLDS, device=device, listen=record)
-    finally:
-        torch.set_num_threads(before)
+    for name, device in (("alone", "cpu"), ("beside", "cpu,cpu")):
+        train(cells, tmp_path / name, settings=tiny(), steps=_STEPS, folds=_FOLDS, device=device, listen=record)
     assert (tmp_path / "alone").read_bytes() == (tmp_path / "beside").read_bytes()
     assert any(line == "2 folds at a time, on cpu, cpu" for line in record.of("Planned")[1].statements)
     assert {event.fold for event in record.of("InFold")[-10:]} <= {1, 2}

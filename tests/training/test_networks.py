@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 import biounet
 from biounet.checks.model import check_model
@@ -25,15 +24,6 @@ SMALL = {
 def small(name, *more):
     given = ("training.validations=1", "training.precision=fp32", *SMALL[name], *more)
     return read_settings("standard", overrides=(f"network.name={name}", *given))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """So small networks gain nothing from threads, and on a busy machine they wait long for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

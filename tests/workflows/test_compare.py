@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.files import evaluate_files
@@ -38,15 +37,6 @@ def cells(seed):
 def compare(*arguments, **options):
     """Without the cost, whose measurement starts a process for each model."""
     return measured(*arguments, Terms(cost=False, **options))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """So small a network gains nothing from threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
