@@ -54,8 +54,8 @@ def measure(preset: str, rounds: int, names: list[tuple[str, str]]) -> None:
     import tifffile
 
     from biounet.inference.engines import choose_engine
+    from biounet.prediction.predict import Request, predict_files
     from biounet.samples.synthetic import synthetic_cells
-    from biounet.workflows.predict import Request, predict_files
 
     model = random_model(preset)
     engines = {}

@@ -22,13 +22,13 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import find_contours, regionprops_table
 
+from biounet.datasets.geojson import geojson_outlines
+from biounet.datasets.outlines import paint
+from biounet.datasets.rois import roi_outlines
 from biounet.exchange.geojson import write_geojson
 from biounet.exchange.measure import measure
 from biounet.exchange.objects import Objects
 from biounet.exchange.rois import write_rois
-from biounet.images.geojson import geojson_outlines
-from biounet.images.outlines import paint
-from biounet.images.rois import roi_outlines
 from common import Seconds, median_seconds, touching_discs
 
 Labels = npt.NDArray[np.int32]

@@ -20,8 +20,8 @@ from biounet.inference.engines import choose_engine
 from biounet.inference.predict import plan_for, segment, softmax
 from biounet.inference.tiling import predict_tiled
 from biounet.model_file import Model, load_model
+from biounet.planning.data import TrainingData, read_training_data
 from biounet.settings import DataSettings
-from biounet.training.data import TrainingData, read_training_data
 
 SCORES = ("pixel_error", "dice", "seg", "det", "pq", "v_rand", "v_info")
 

@@ -38,10 +38,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from biounet.datasets.annotation import load_labels
+from biounet.datasets.layouts import find_dataset
+from biounet.datasets.selection import select
 from biounet.evaluation.files import evaluate_files
-from biounet.images.annotation import load_labels
-from biounet.images.layouts import find_dataset
-from biounet.images.selection import select
 from biounet.images.writing import whole_file, write_labels
 from biounet.model_file import load_model, save_model
 

@@ -26,17 +26,17 @@ from monai.networks.nets import BasicUNet
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from biounet.images.layouts import find_dataset
+from biounet.datasets.layouts import find_dataset
 from biounet.images.writing import whole_file, write_labels
 from biounet.inference.predict import instance_settings
 from biounet.labels.instances import instances
+from biounet.planning.data import TrainingData, read_training_data
+from biounet.planning.plan import Plan, make_plan
 from biounet.samples.sampler import Sampler
 from biounet.settings import read_settings
 from biounet.training.batches import batches
 from biounet.training.budget import parse_duration
-from biounet.training.data import TrainingData, read_training_data
 from biounet.training.loop import learning_rate, validation_steps
-from biounet.training.plan import Plan, make_plan
 from biounet.training.validate import Validator, mean_scores
 
 _PERIOD = 16  # of its four poolings

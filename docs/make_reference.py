@@ -50,8 +50,8 @@ PUBLIC = {
 RETURNED = (
     "model_file.Model",
     "inference.predict.Prediction",
-    "workflows.options.Options",
-    "workflows.request.Done",
+    "prediction.options.Options",
+    "prediction.request.Done",
     "checks.model.ModelCheck",
     "checks.data.DataCheck",
     "workflows.export_model.Exporting",

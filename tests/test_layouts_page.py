@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from roifile import ImagejRoi, roiwrite
 
-from biounet.images.layouts import LAYOUTS, find_dataset, load
+from biounet.datasets.layouts import LAYOUTS, find_dataset, load
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "layouts.md"

@@ -10,12 +10,12 @@ from biounet.geometry import unet_geometry
 from biounet.inference.tiling import DEFAULT_TILE
 from biounet.networks.build import NETWORKS
 from biounet.networks.unet import UNet
+from biounet.planning.choices import choose
+from biounet.planning.fingerprint import Fingerprint
 from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import border_weights, weight_map
 from biounet.samples.elastic import displacement_field, elastic_deformation
 from biounet.settings import NETWORK_TAKES, PRESETS, Settings, check_settings, paper, read_settings, standard
-from biounet.training.choices import choose
-from biounet.training.fingerprint import Fingerprint
 
 
 def defaults(function):

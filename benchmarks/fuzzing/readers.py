@@ -8,15 +8,15 @@ from pathlib import Path
 
 from safetensors.numpy import load, save
 
-from biounet.images.annotation import load_labels
-from biounet.images.dataset import Source
-from biounet.images.drawings import INSIDE, drawn_planes, painted
-from biounet.images.examples import load as load_examples
+from biounet.datasets.annotation import load_labels
+from biounet.datasets.dataset import Source
+from biounet.datasets.drawings import INSIDE, drawn_planes, painted
+from biounet.datasets.examples import load as load_examples
+from biounet.datasets.layouts import find_dataset
+from biounet.datasets.rois import has_rois
 from biounet.images.formats import known_suffix, read_header, read_image
 from biounet.images.image import Header, check_finite, planes
-from biounet.images.layouts import find_dataset
 from biounet.images.regions import open_regions
-from biounet.images.rois import has_rois
 from biounet.labels.understanding import understand
 from biounet.model_file import _KEY, _canonical, _digest, load_model
 from fuzzing.seeds import IMAGE, tiff

@@ -14,8 +14,8 @@ from biounet.model_file import Model
 
 if TYPE_CHECKING:
     from biounet.inference.predict import Prediction
-    from biounet.workflows.options import Options
-    from biounet.workflows.request import Request
+    from biounet.prediction.options import Options
+    from biounet.prediction.request import Request
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -39,22 +39,22 @@ def predict(
     """Labels and probabilities of an array, or result files for image files.
 
     An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write there what
-    ``biounet predict`` writes and return a list of `workflows.request.Done`; `PartialError` after all where some of
+    ``biounet predict`` writes and return a list of `prediction.request.Done`; `PartialError` after all where some of
     several inputs failed. ``options`` are those of the command, by the same names and in the same words, or as Python
-    values (`workflows.options.Options`): ``save="labels,table"``, ``memory="2GB"``, ``pixel_size=0.25``,
+    values (`prediction.options.Options`): ``save="labels,table"``, ``memory="2GB"``, ``pixel_size=0.25``,
     ``region="auto"``, ``shard=(1, 4)``, ``in_place=True``. Of an array ``tile``, ``memory``, ``tta``, ``engine``,
     ``precision``, ``device``, ``calibrate`` and ``least_agreement`` can be given. ``network``: the factory of a foreign
     network. Raises the errors of the command, `UsageError` and `DataError`.
     """
-    from biounet.workflows.options import request_of
+    from biounet.prediction.options import request_of
 
     request = request_of(Path(out or "."), options)
     if isinstance(image, np.ndarray):
         return _predict_array(model, image, out, request, options, network)
     if out is None:
         raise UsageError("predict of files needs out, the folder for the results; or give one array")
-    from biounet.workflows.predict import refuse_failed
-    from biounet.workflows.run_request import run_request
+    from biounet.prediction.predict import refuse_failed
+    from biounet.prediction.run_request import run_request
 
     given = [image] if isinstance(image, str | Path) else list(image)
     done = run_request(model if isinstance(model, Model) else Path(model), given, request, network=network)
@@ -74,8 +74,8 @@ def _predict_array(
     network: Callable[..., Any] | None,
 ) -> Prediction:
     from biounet.inference.predict import plan_for, predict_array, with_channels
-    from biounet.workflows.options import refuse_unknown
-    from biounet.workflows.run_request import choose
+    from biounet.prediction.options import refuse_unknown
+    from biounet.prediction.run_request import choose
 
     if out is not None:
         raise UsageError("predict of an array returns its result and writes nothing; give no out, or image files")
@@ -113,7 +113,7 @@ def evaluate(
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:
     """A `checks.model.ModelCheck` of a model file or an exported form, or a `checks.data.DataCheck` of a folder."""
-    from biounet.images.layouts import is_data_file
+    from biounet.datasets.layouts import is_data_file
 
     if Path(path).is_dir() or is_data_file(path):
         from biounet.checks.data import check_data

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from biounet.images.annotation import load_labels
+from biounet.datasets.annotation import load_labels
 from biounet.images.writing import write_labels
 
 

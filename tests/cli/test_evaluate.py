@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from biounet.datasets.annotation import load_labels
 from biounet.evaluation.files import evaluate_files
-from biounet.images.annotation import load_labels
 from biounet.images.writing import write_labels
 
 

@@ -227,7 +227,7 @@ def test_a_disk_that_is_full_hides_no_failed_input(biounet, model, image, tmp_pa
     def full(*_):
         raise BiounetError("run.json: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("biounet.workflows.predict.write_run", full)
+    monkeypatch.setattr("biounet.prediction.predict.write_run", full)
     (tmp_path / "a.tif").write_bytes(b"II*\0")
     done = biounet("predict", model, image, tmp_path / "a.tif", "--out", tmp_path / "o")
     assert done.code == 4

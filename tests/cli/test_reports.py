@@ -13,7 +13,7 @@ import tifffile
 from tests.cli.conftest import write_data
 from tests.cli.test_check import image_and_squares
 
-from biounet.images.annotation import load_labels
+from biounet.datasets.annotation import load_labels
 from biounet.images.writing import write_labels
 from biounet.model_file import load_model, save_model
 from biounet.report.methods import methods_text

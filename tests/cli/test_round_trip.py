@@ -8,7 +8,7 @@ import pytest
 import roifile
 import tifffile
 
-from biounet.images.layouts import find_dataset, load
+from biounet.datasets.layouts import find_dataset, load
 
 # stands in for the corrections of a person: the first object is deleted, a new one is drawn (y, x corners)
 DRAWN = [(30, 30), (30, 44), (44, 44), (44, 30)]

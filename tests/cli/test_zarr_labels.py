@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.cli.conftest import image_and_mask
 
-from biounet.images.layouts import find_dataset, load
+from biounet.datasets.layouts import find_dataset, load
 from biounet.images.ome_zarr_labels import add_zarr_labels
 
 

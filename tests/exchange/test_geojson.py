@@ -4,11 +4,11 @@ import json
 import numpy as np
 import shapely
 
+from biounet.datasets.geojson import geojson_outlines
+from biounet.datasets.outlines import paint
 from biounet.exchange import geojson
 from biounet.exchange.geojson import write_geojson
 from biounet.exchange.objects import Objects
-from biounet.images.geojson import geojson_outlines
-from biounet.images.outlines import paint
 
 
 def features(path):

@@ -4,11 +4,11 @@ import numpy as np
 import roifile
 import tifffile
 
+from biounet.datasets.outlines import paint
+from biounet.datasets.rois import roi_outlines
 from biounet.exchange.objects import Objects
 from biounet.exchange.rois import write_rois
 from biounet.images.image import Header
-from biounet.images.outlines import paint
-from biounet.images.rois import roi_outlines
 
 NAMES = ("background", "cell A", "3")
 

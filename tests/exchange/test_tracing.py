@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from biounet.datasets.outlines import Outline, fill, paint
 from biounet.exchange import tracing
 from biounet.exchange.tracing import trace
-from biounet.images.outlines import Outline, fill, paint
 
 LABELS = arrays(np.int32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3))
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from biounet.datasets.layouts import find_dataset
 from biounet.errors import DataError
 from biounet.images.foreign import advice
 from biounet.images.formats import READERS, read_header
-from biounet.images.layouts import find_dataset
-from biounet.workflows.inputs import find_inputs
+from biounet.prediction.inputs import find_inputs
 
 SAID = r"Leica LIF is not read; open it in Fiji \(Bio-Formats\) and save it as OME-TIFF$"
 

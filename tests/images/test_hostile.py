@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from biounet.datasets.drawings import OUTLINES
+from biounet.datasets.layouts import find_dataset, load
 from biounet.errors import DataError
-from biounet.images.drawings import OUTLINES
 from biounet.images.formats import read_header, read_image
-from biounet.images.layouts import find_dataset, load
 from biounet.images.ome_zarr import path_inside
 from biounet.images.ome_zarr_labels import add_zarr_labels
 
@@ -63,7 +63,7 @@ def test_a_trillion_pixels_that_are_only_claimed(tmp_path, name):
 
 
 def test_a_zip_of_much_more_than_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("biounet.images.rois._LARGEST_SET", 64 << 20)  # of the 512 MiB, which take long to make
+    monkeypatch.setattr("biounet.datasets.rois._LARGEST_SET", 64 << 20)  # of the 512 MiB, which take long to make
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file, file.open("a.roi", "w") as entry:
         for _ in range(65):
             entry.write(bytes(1 << 20))

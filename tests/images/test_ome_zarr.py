@@ -6,12 +6,12 @@ import pytest
 import tifffile
 import yaozarrs
 
+from biounet.datasets.layouts import find_dataset, load
 from biounet.errors import DataError
 from biounet.evaluation.files import evaluate_files
 from biounet.images.arrays import MissingPackageError
 from biounet.images.formats import known_suffix, read_header, read_image, stem_name
 from biounet.images.image import planes
-from biounet.images.layouts import find_dataset, load
 from biounet.images.regions import open_regions
 
 RNG = np.random.default_rng(4)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import yaozarrs
 
+from biounet.datasets.annotation import load_labels
 from biounet.errors import BiounetError, DataError, UsageError
-from biounet.images.annotation import load_labels
 from biounet.images.formats import read_image
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.regions import open_regions

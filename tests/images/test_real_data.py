@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from biounet.datasets.layouts import find_dataset, load
 from biounet.errors import DataError
-from biounet.images.layouts import find_dataset, load
 from biounet.labels.meaning import encode, infer_meaning
 
 SETS = {  # folder: layout, images, channels, task, values

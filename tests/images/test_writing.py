@@ -5,8 +5,8 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
+from biounet.datasets.annotation import load_labels
 from biounet.errors import BiounetError, UsageError
-from biounet.images.annotation import load_labels
 from biounet.images.formats import read_image
 from biounet.images.writing import colour_table, whole_file, write_labels, write_png, write_probabilities
 

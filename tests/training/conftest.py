@@ -1,56 +1,12 @@
-"""Tiny data and settings, and processes that can be killed: all that the tests of training share."""
+"""Listeners, finished runs and processes that can be killed: what the tests of training share."""
 
 import multiprocessing
 import sys
 
-import numpy as np
 import pytest
-import tifffile
 
-from biounet.samples.synthetic import synthetic_cells
-from biounet.settings import read_settings
 from biounet.training.run_files import RunFiles
 from biounet.training.train import train
-
-_TINY = (
-    "network.width=2",
-    "network.depth=1",
-    "network.batch_norm=false",
-    "training.tile=16",
-    "training.validations=2",
-    "training.precision=fp32",
-)
-
-
-@pytest.fixture(scope="session")
-def cells():
-    """Four small images with instance labels."""
-    return [synthetic_cells((48, 48), seed=seed, diameter_px=14) for seed in range(4)]
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """Settings of a network that takes milliseconds a step: ``tiny("key=value", preset="paper")``."""
-
-    def settings(*overrides, preset="standard"):
-        return read_settings(preset, overrides=(*_TINY, *overrides))
-
-    return settings
-
-
-@pytest.fixture
-def write_folder(tmp_path):
-    """Write pairs as ``images/`` and ``masks/`` and return the folder."""
-
-    def write(pairs, name="data"):
-        folder = tmp_path / name
-        for index, (image, labels) in enumerate(pairs):
-            for kind, array in (("images", image), ("masks", labels.astype(np.uint16))):
-                (folder / kind).mkdir(parents=True, exist_ok=True)
-                tifffile.imwrite(folder / kind / f"cell_{index}.tif", array)
-        return folder
-
-    return write
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import torch
 
 from biounet.checks.model import TOLERANCE
 from biounet.inference.engines import make_engine
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.training.assemble import assemble_model, best_weights, last_weights, provenance
-from biounet.training.data import read_training_data
-from biounet.training.plan import make_plan
 from biounet.training.state import new_state
 
 

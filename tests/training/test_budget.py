@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from biounet.errors import UsageError
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.training import budget as budgets
 from biounet.training.budget import calibrate, parse_duration
-from biounet.training.data import read_training_data
-from biounet.training.plan import make_plan
 from biounet.training.state import new_state, write_state
 
 

@@ -7,13 +7,13 @@ import pytest
 import tifffile
 
 from biounet import cli
+from biounet.datasets.layouts import find_dataset, load
 from biounet.errors import DataError
 from biounet.evaluation.files import evaluate_files
-from biounet.images.layouts import find_dataset, load
 from biounet.model_file import load_model
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.settings import DataSettings, read_settings
-from biounet.training.data import read_training_data
-from biounet.training.plan import make_plan
 
 KINDS = ("ring", "spot")
 

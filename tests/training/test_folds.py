@@ -12,8 +12,8 @@ from biounet.checks.model import check_model
 from biounet.errors import BiounetError, UsageError
 from biounet.inference.torch_engine import TorchEngine, torch_network
 from biounet.model_file import load_model
+from biounet.planning.data import read_training_data
 from biounet.training.budget import Calibration
-from biounet.training.data import read_training_data
 from biounet.training.estimate import SCORE
 from biounet.training.fold_job import fold_job
 from biounet.training.folds import fold_devices

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.settings import TrainingSettings
 from biounet.training import loop
-from biounet.training.data import read_training_data
 from biounet.training.loop import (
     StepDone,
     Validated,
@@ -21,7 +22,6 @@ from biounet.training.loop import (
     validation_steps,
 )
 from biounet.training.loss import weighted_cross_entropy
-from biounet.training.plan import make_plan
 from biounet.training.state import TrainingState, new_state
 
 

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from biounet.errors import DataError
+from biounet.planning.data import read_training_data
 from biounet.settings import DataSettings
-from biounet.training.data import read_training_data
 
 IMAGE = (np.arange(40 * 50).reshape(40, 50) % 199).astype(np.uint8)
 UNKNOWN = DataSettings(unlabelled="unknown")

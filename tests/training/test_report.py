@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from biounet.images.examples import Example
+from biounet.datasets.examples import Example
 from biounet.report.page import page_html
 from biounet.samples.synthetic import synthetic_cells
 from biounet.training.pace import Seldom

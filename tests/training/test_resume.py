@@ -17,9 +17,9 @@ from biounet.cli import run as command_line
 from biounet.errors import UsageError
 from biounet.inference.torch_engine import torch_network
 from biounet.model_file import load_model
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.training.batch_statistics import settle_batch_norm
-from biounet.training.data import read_training_data
-from biounet.training.plan import make_plan
 from biounet.training.run_files import RunFiles
 from biounet.training.state import read_facts
 from biounet.training.train import train

@@ -7,8 +7,8 @@ import pytest
 
 from biounet.errors import DataError, UsageError
 from biounet.model_file import load_model
-from biounet.training.data import read_training_data
-from biounet.training.start import check_start
+from biounet.planning.data import read_training_data
+from biounet.planning.start import check_start
 from biounet.training.train import train
 
 

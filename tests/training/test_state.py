@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from biounet.errors import BiounetError, DataError, UsageError
+from biounet.planning.data import read_training_data
+from biounet.planning.plan import make_plan
 from biounet.settings import TrainingSettings
-from biounet.training.data import read_training_data
 from biounet.training.loop import train_steps
-from biounet.training.plan import make_plan
 from biounet.training.state import dotted, make_optimizer, new_state, read_facts, read_state, write_state
 
 FACTS = {"seed": 0, "data": "abc", "threads": 2, "settings": {"training": {"tile": 16, "clip": 1.0}, "preset": "paper"}}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from biounet.datasets.examples import Example
 from biounet.geometry import pointwise_geometry
-from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
 from biounet.training.validate import Validator, mean_scores, object_score
 

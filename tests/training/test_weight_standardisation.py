@@ -8,8 +8,8 @@ from torch import nn
 from biounet.checks.model import check_model
 from biounet.model_file import load_model
 from biounet.networks.unet import UNet
+from biounet.networks.weight_standardisation import plain_weights, standardise_weights
 from biounet.training.train import train
-from biounet.training.weight_standardisation import plain_weights, standardise_weights
 
 
 @pytest.fixture

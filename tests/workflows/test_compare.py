@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import tifffile
 
+from biounet.datasets.annotation import load_labels
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.files import evaluate_files
-from biounet.images.annotation import load_labels
 from biounet.images.writing import write_labels
 from biounet.inference.engines import make_engine
 from biounet.model_file import load_model, save_model
+from biounet.prediction.predict import Request, predict_files
 from biounet.settings import read_settings
 from biounet.training.train import train
 from biounet.workflows.compare import Labelled, Modelled, Terms
 from biounet.workflows.compare import compare as measured
-from biounet.workflows.predict import Request, predict_files
 
 TINY = ("network.width=2", "network.depth=1", "training.tile=16", "training.validations=1")
 NAMES = [f"bild {k}" for k in range(7)]

@@ -10,10 +10,10 @@ import numpy as np
 from biounet.checks.finding import Finding, ranked
 from biounet.checks.registry import CHECKS
 from biounet.checks.survey import Survey, make_survey
+from biounet.datasets.dataset import Dataset, refuse
+from biounet.datasets.examples import Example
+from biounet.datasets.layouts import survey
 from biounet.errors import DataError
-from biounet.images.dataset import Dataset, refuse
-from biounet.images.examples import Example
-from biounet.images.layouts import survey
 from biounet.labels.components import components
 from biounet.labels.meaning import Meaning
 

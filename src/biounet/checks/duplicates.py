@@ -8,11 +8,11 @@ import numpy as np
 
 from biounet.checks.finding import Finding, Spot
 from biounet.checks.survey import Survey
+from biounet.datasets.examples import Example
 from biounet.geometry import pointwise_geometry
-from biounet.images.examples import Example
 from biounet.images.likeness import SAME, likeness, thumbnail
+from biounet.planning.split import Split, split_examples
 from biounet.settings import standard
-from biounet.training.split import Split, split_examples
 
 
 def near_duplicates(survey: Survey) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from biounet.checks.finding import Finding, Spot
 from biounet.checks.survey import Labels, Survey
-from biounet.images.examples import Example
+from biounet.datasets.examples import Example
 from biounet.labels.components import components
 
 _CONTRAST = 0.5  # difference of object and background in standard deviations that is told apart from none

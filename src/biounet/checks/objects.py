@@ -13,10 +13,10 @@ from scipy import ndimage
 from biounet.checks.finding import Finding, Severity, Spot
 from biounet.checks.survey import Labels, Survey
 from biounet.labels.components import components
+from biounet.planning.choices import choose
+from biounet.planning.fingerprint import fingerprint
+from biounet.planning.network_choices import chosen_geometry, largest_of
 from biounet.settings import Settings, standard
-from biounet.training.choices import choose
-from biounet.training.fingerprint import fingerprint
-from biounet.training.network_choices import chosen_geometry, largest_of
 from biounet.words import counted
 
 _PIECE = 0.2  # of the largest piece of an object: smaller pieces are specks

@@ -11,7 +11,7 @@ import numpy as np
 
 from biounet.checks.data import DataCheck
 from biounet.checks.finding import SEVERITIES, Finding, Spot
-from biounet.images.examples import Example
+from biounet.datasets.examples import Example
 from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import Picture, label_layer, middle_plane, to_rgb
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from biounet.checks.agreement import Gridded, gridded
 from biounet.checks.looks import Scraps, scraps
+from biounet.datasets.dataset import Dataset, Item, Problem
+from biounet.datasets.drawings import is_drawing
+from biounet.datasets.examples import Example, read_all
 from biounet.errors import DataError
 from biounet.images.arrays import MissingPackageError
-from biounet.images.dataset import Dataset, Item, Problem
-from biounet.images.drawings import is_drawing
-from biounet.images.examples import Example, read_all
 from biounet.images.formats import read_header, read_image
 from biounet.labels.components import components
 from biounet.labels.flatness import A_MASK, AN_IMAGE, flatness

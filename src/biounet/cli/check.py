@@ -36,7 +36,7 @@ def check(
     verbose: options.Verbose = 0,
 ) -> None:
     """Say what is in a data folder and what is wrong with it, or prove that a model still computes the same."""
-    from biounet.images.layouts import is_data_file
+    from biounet.datasets.layouts import is_data_file
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     if path is not None and path.is_file() and not is_data_file(path):

@@ -15,8 +15,8 @@ from biounet.cli.console import Bar, Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
-    from biounet.workflows.request import Done, Listener
-    from biounet.workflows.run_request import Outcome
+    from biounet.prediction.request import Done, Listener
+    from biounet.prediction.run_request import Outcome
 
 
 def predict(
@@ -51,9 +51,9 @@ def predict(
     """Write NAME_labels.tif for every image, an overlay to look at, run.json and report.html."""
     start = time.perf_counter()
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    from biounet.workflows.options import Options, request_of
-    from biounet.workflows.predict import refuse_failed
-    from biounet.workflows.run_request import run_request
+    from biounet.prediction.options import Options, request_of
+    from biounet.prediction.predict import refuse_failed
+    from biounet.prediction.run_request import run_request
 
     asked = {name: value for name, value in context.params.items() if name in Options.__annotations__}
     request = request_of(out, asked, command=options.typed(context))

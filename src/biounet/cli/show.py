@@ -33,7 +33,7 @@ def show(
     verbose: options.Verbose = 0,
 ) -> None:
     """Write a picture of deformed samples with target and weight map side by side."""
-    from biounet.images.layouts import find_dataset
+    from biounet.datasets.layouts import find_dataset
     from biounet.settings import read_settings
 
     if samples < 1:

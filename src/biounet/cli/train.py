@@ -13,7 +13,7 @@ from biounet.cli.training_listener import TrainingListener
 from biounet.errors import UsageError
 
 if TYPE_CHECKING:
-    from biounet.images.layouts import Dataset
+    from biounet.datasets.layouts import Dataset
 
 
 FoldsOption = Annotated[
@@ -75,7 +75,7 @@ def train(
     verbose: options.Verbose = 0,
 ) -> None:
     """Train a model; the best one by the held-back images goes to --out."""
-    from biounet.images.layouts import find_dataset
+    from biounet.datasets.layouts import find_dataset
     from biounet.settings import read_settings
     from biounet.training.budget import parse_duration
 

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biounet.datasets.annotation import load_labels, object_kinds
+from biounet.datasets.dataset import Dataset
+from biounet.datasets.drawings import is_drawing
+from biounet.datasets.examples import Example, load
+from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
+from biounet.datasets.selection import select
+from biounet.datasets.zarr_annotations import holds_annotation
 from biounet.errors import DataError
 from biounet.evaluation.blocks import Scored, block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
-from biounet.images.annotation import load_labels, object_kinds
-from biounet.images.dataset import Dataset
-from biounet.images.drawings import is_drawing
-from biounet.images.examples import Example, load
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
-from biounet.images.layouts import LAYOUTS, find_dataset, label_stem
-from biounet.images.selection import select
-from biounet.images.zarr_annotations import holds_annotation
 from biounet.labels.flatness import AN_IMAGE, flatness
 from biounet.labels.kinds import cell_classes, class_image, classes_of
 from biounet.labels.meaning import Meaning, encode
@@ -97,7 +97,7 @@ def evaluate_files(
     """Score the label images of ``predicted`` (a folder or file) against ``true``.
 
     ``true``: a data folder in any known layout, whose rule of what is unknown then holds, a folder
-    of label images, or one file. ``only``: some of the images (see `images.selection.select`).
+    of label images, or one file. ``only``: some of the images (see `datasets.selection.select`).
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
     truths, dataset, statements = read_truth(Path(true))

@@ -1,6 +1,6 @@
 """Outlines of labelled objects along the edges of their pixels.
 
-`images.outlines.fill` gives back exactly the pixels that were traced, with holes, touching objects and
+`datasets.outlines.fill` gives back exactly the pixels that were traced, with holes, touching objects and
 diagonal contacts. Knows nothing of files.
 """
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from biounet.images.dataset import Dataset
-from biounet.images.drawings import is_drawing
-from biounet.images.examples import Example
+from biounet.datasets.dataset import Dataset
+from biounet.datasets.drawings import is_drawing
+from biounet.datasets.examples import Example
 from biounet.labels.kinds import cell_classes, class_image, classes_of, ids_of
 from biounet.labels.meaning import Meaning, infer_meaning
 

@@ -14,10 +14,10 @@ from biounet.inference.calibration import calibration_crops
 from biounet.inference.packages import installed_version
 from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model
-from biounet.training.data import TrainingData
-from biounet.training.plan import Plan
+from biounet.networks.weight_standardisation import plain_weights
+from biounet.planning.data import TrainingData
+from biounet.planning.plan import Plan
 from biounet.training.state import TrainingState
-from biounet.training.weight_standardisation import plain_weights
 
 _GOLDEN_OUTPUT = 16  # pixels a side, at least
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from biounet.model_file import Model
+from biounet.planning.data import TrainingData
+from biounet.planning.plan import Plan
 from biounet.training.assemble import assemble_model, provenance
 from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
-from biounet.training.data import TrainingData
-from biounet.training.plan import Plan
 from biounet.training.priors import best_share, take_back
 from biounet.training.state import TrainingState
 from biounet.training.validate import Validator

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from biounet.model_file import Model, load_model
+from biounet.planning.data import TrainingData
+from biounet.planning.fold_split import fold_splits
+from biounet.planning.overlap import alike_groups
+from biounet.planning.plan import make_plan, planned_geometry
+from biounet.planning.split import Split
 from biounet.settings import Settings
-from biounet.training.data import TrainingData
 from biounet.training.events import Listener
-from biounet.training.fold_split import fold_splits
 from biounet.training.interrupts import Stop
-from biounet.training.overlap import alike_groups
-from biounet.training.plan import make_plan, planned_geometry
 from biounet.training.run import Run
 from biounet.training.run_files import RunFiles
-from biounet.training.split import Split
 from biounet.training.validate import Validator
 
 Folds = int | Literal["each"]  # their number, or one for each image

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biounet.model_file import Model
+from biounet.planning.data import TrainingData
+from biounet.planning.plan import Factory, make_plan
 from biounet.settings import Settings
-from biounet.training.data import TrainingData
 from biounet.training.events import Listener
 from biounet.training.interrupts import Stop
-from biounet.training.plan import Factory, make_plan
 from biounet.training.run import Run
 from biounet.training.run_files import Existing, RunFiles
 from biounet.training.together import ALONE, Together

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.images.examples import Example
+from biounet.datasets.examples import Example
 from biounet.inference.predict import segment
 from biounet.model_file import Model
 from biounet.report.methods import methods_text

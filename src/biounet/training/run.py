@@ -16,17 +16,17 @@ from biounet.errors import BiounetError, UsageError
 from biounet.inference.memory import peak_bytes
 from biounet.inference.predict import show_bytes
 from biounet.model_file import Model, save_model
+from biounet.planning.data import TrainingData
+from biounet.planning.plan import Plan
 from biounet.training.assemble import best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
 from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
-from biounet.training.data import TrainingData
 from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
 from biounet.training.loop import Event, StepDone, Validated, train_steps, validation_steps
 from biounet.training.pace import Pace, Seldom, said_of_rise
 from biounet.training.patience import said_of_early_end
-from biounet.training.plan import Plan
 from biounet.training.report import (
     Progress,
     held_back_figures,

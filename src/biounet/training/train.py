@@ -15,13 +15,13 @@ from biounet.errors import UsageError
 from biounet.inference.exported import open_model
 from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model
+from biounet.planning.data import Data, read_training_data
+from biounet.planning.plan import Factory
 from biounet.settings import Settings, read_settings
-from biounet.training.data import Data, read_training_data
 from biounet.training.events import Listener, Planned
 from biounet.training.fold_job import Folds, fold_job
 from biounet.training.folds import CrossValidation, fold_devices
 from biounet.training.job import Job
-from biounet.training.plan import Factory
 from biounet.training.processes import check_processes, train_in_processes
 from biounet.training.run_files import Existing, RunFiles
 from biounet.training.together import check_batch, join, launched
@@ -46,7 +46,7 @@ def train(
 ) -> Model:
     """Train a model and return it (the best by the held-back images).
 
-    ``data``: a folder, a `images.layouts.Dataset` or pairs of arrays (image (C,)(Z)YX, labels
+    ``data``: a folder, a `datasets.layouts.Dataset` or pairs of arrays (image (C,)(Z)YX, labels
     (Z)YX int). ``out``: where the model file goes; None writes nothing. ``settings``: `Settings` or
     a preset's name. ``steps``, or a ``budget`` in seconds that is turned into steps once; default
     15 minutes. ``folds``: a number or "each" (leave one image out) for a cross-validation, whose model is the

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from biounet.datasets.examples import Example
 from biounet.evaluation.cell_classes import cell_class_scores, mean_class_pq
 from biounet.evaluation.objects import false_positives, matching_scores, seg_of
 from biounet.evaluation.overlap import Overlap, overlap
 from biounet.evaluation.pixels import class_scores, dice, pixel_error
-from biounet.images.examples import Example
 from biounet.images.normalize import Normalisation
 from biounet.inference.predict import instance_settings, plan_for, softmax
 from biounet.inference.tiling import predict_tiled

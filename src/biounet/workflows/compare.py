@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from biounet.datasets.examples import Example
+from biounet.datasets.selection import select
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
 from biounet.evaluation.files import Pair, Truth, find_pairs, read_truth, score_pairs, understand_truths
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
-from biounet.images.examples import Example
-from biounet.images.selection import select
 from biounet.images.writing import write_labels
 from biounet.inference.engines import Engine, make_engine
 from biounet.inference.predict import plan_for, segment, softmax
 from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning, encode
 from biounet.model_file import Model, load_model
+from biounet.prediction.inputs import select_channels
 from biounet.report.methods import methods_text
 from biounet.words import counted
 from biounet.workflows.compare_page import Origin, write_comparison_page
 from biounet.workflows.cost import prediction_cost
-from biounet.workflows.inputs import select_channels
 
 Tell = Callable[[str], None]
 

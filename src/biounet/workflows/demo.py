@@ -17,14 +17,16 @@ import numpy.typing as npt
 import tifffile
 
 from biounet.checks.model import ModelCheck, check_model
+from biounet.datasets.annotation import load_labels
 from biounet.errors import UsageError
 from biounet.evaluation.objects import seg
 from biounet.evaluation.scores import Scores, evaluate_pair
-from biounet.images.annotation import load_labels
 from biounet.images.writing import whole_file, write_labels, write_png
 from biounet.inference.engines import make_engine
 from biounet.labels.otsu import OtsuSettings, otsu_watershed, tune_otsu
 from biounet.model_file import Model
+from biounet.prediction.predict import Request, predict_files
+from biounet.prediction.predict_page import blocks_of_seams
 from biounet.report.methods import methods_text
 from biounet.report.page import Block, Code, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
@@ -34,8 +36,6 @@ from biounet.training.events import TrainEvent
 from biounet.training.loop import StepDone, Validated
 from biounet.training.repeat import repeat_command
 from biounet.training.train import train
-from biounet.workflows.predict import Request, predict_files
-from biounet.workflows.predict_page import blocks_of_seams
 
 Labels = npt.NDArray[np.int32]
 Picture = npt.NDArray[np.uint8]

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.images.writing import write_png
+from biounet.planning.data import Data, read_training_data
+from biounet.planning.plan import make_plan
 from biounet.report.pictures import heat, label_layer, middle_plane, side_by_side, stack, to_rgb
 from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import Settings
-from biounet.training.data import Data, read_training_data
-from biounet.training.plan import make_plan
 
 _GAP_PX = 8
 

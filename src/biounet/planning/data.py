@@ -1,0 +1,247 @@
+"""What is learnt from: examples read, their annotation understood, with every inference stated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.datasets.annotation import as_labels
+from biounet.datasets.dataset import Dataset
+from biounet.datasets.examples import Example, load
+from biounet.datasets.layouts import find_dataset
+from biounet.datasets.pages import SMALLEST_SIDE
+from biounet.errors import DataError, UsageError
+from biounet.images.channels import find_channels
+from biounet.images.likeness import thumbnail
+from biounet.labels.meaning import Meaning, encode, infer_meaning
+from biounet.labels.understanding import understand
+from biounet.planning.fingerprint import Fingerprint, fingerprint
+from biounet.settings import DataSettings
+
+_MOST_NAMED = 8
+
+Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+Data = str | Path | Dataset | Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples with labels int32 (instance or class ids, -1 unknown), and how they were understood.
+
+    ``statements`` say what was inferred and why. ``digest`` is a SHA-256 over all images and labels.
+    """
+
+    examples: tuple[Example, ...]
+    meaning: Meaning
+    channel_names: tuple[str, ...]
+    sequence: bool
+    statements: tuple[str, ...]
+    digest: str
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of every image."""
+        return int(self.examples[0].image.shape[0])
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return self.examples[0].labels.ndim
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the network, background included."""
+        return self.meaning.class_count
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What a plan chooses by."""
+        return fingerprint(self.examples, self.meaning.task, self.classes, sequence=self.sequence)
+
+    @cached_property
+    def thumbnails(self) -> dict[str, npt.NDArray[np.float32]]:
+        """A small picture of each image by its name, to tell which show the same."""
+        return {example.name: thumbnail(example.image) for example in self.examples}
+
+
+def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = False) -> TrainingData:
+    """Examples of a folder, a found `Dataset`, or pairs (image (C,)(Z)YX, labels (Z)YX).
+
+    With ``unlabelled="unknown"`` value 0 is unknown, in class annotations too: the classes are then
+    the other values. Raises `DataError` where nothing can be learnt from them: no annotated
+    background, no object, sides below 16 pixels, values that are not finite; ``skip_bad`` leaves out
+    files that cannot be read. Raises `UsageError` where arrays are no pairs.
+    """
+    if isinstance(data, str | Path):
+        data = find_dataset(data, ndim=settings.ndim, colours=settings.colours, skip_bad=skip_bad)
+    if isinstance(data, Dataset):
+        examples, sequence = load(data, skip_bad=skip_bad), data.is_sequence
+        statements = (*data.reasons, *_left_out(data, examples), *_notes(examples))
+    else:
+        examples, sequence = _from_arrays(data, settings.ndim), False
+        statements = (f"{len(examples)} pairs of arrays",)
+    if settings.channels == ():
+        raise UsageError("--channels names none; write names or positions from 0 with commas, as DAPI,2")
+    by = data.declared_by if isinstance(data, Dataset) and data.channel_names else ""
+    examples, names, said = _chosen_channels(examples, settings.channels, by or "the files")
+    _check_sizes(examples)
+    examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
+    _check_annotation(examples)
+    rule = _rule(examples, settings)
+    statements = (*statements, *said, meaning.reason, rule)
+    return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
+
+
+def _chosen_channels(
+    examples: Sequence[Example], channels: Sequence[int | str] | None, by: str
+) -> tuple[list[Example], tuple[str, ...], tuple[str, ...]]:
+    """Examples with these channels alone, in one order; their names, or positions; and what to say of it.
+
+    Files that name their channels are brought into the order of the first, whichever way each stores them.
+    ``by``: who names them.
+    """
+    if not examples:
+        return [], (), ()
+    first = examples[0]
+    named = all(e.channel_names and set(e.channel_names) == set(first.channel_names) for e in examples)
+    unique = len(set(first.channel_names)) == len(first.channel_names)
+    said: tuple[str, ...] = ()
+    if named and unique:
+        wanted: Sequence[int | str] = first.channel_names if channels is None else channels
+        wanted = [
+            first.channel_names[k] for k in find_channels(wanted, first.channel_names, len(first.image), first.name)
+        ]
+        names = tuple(map(str, wanted))
+        said = (f"channels {', '.join(names)}, as {by} name{'s' * (by != 'the files')} them",)
+    elif channels is None:
+        return list(examples), tuple(map(str, range(len(first.image)))), ()
+    else:
+        wanted = channels
+        names = tuple(map(str, find_channels(channels, first.channel_names, len(first.image), first.name)))
+        said = (f"channels {', '.join(names)}, as asked for",)
+    chosen = [find_channels(wanted, e.channel_names, len(e.image), e.name) for e in examples]
+    return [e.with_image(e.image[c]) for e, c in zip(examples, chosen, strict=True)], names, said
+
+
+def _understood(
+    examples: Sequence[Example], dataset: Dataset | None, settings: DataSettings
+) -> tuple[list[Example], Meaning]:
+    """Examples with instance or class ids, and what their annotation means.
+
+    Where an image says what is annotated completely (`Example.complete`), undrawn pixels are background there
+    even with ``unlabelled="unknown"``.
+    """
+    chosen = settings.object_classes
+    examples, meaning = understand(examples, dataset, task=settings.task, object_classes=chosen)
+    if settings.unlabelled == "unknown" and meaning.task == "classes":
+        drawn = [e.with_labels(_zero_unknown(e)) for e in examples]
+        left = any((labels == 0).any() for labels in (e.labels for e in drawn))
+        declared = [v for v in (dataset.values if dataset else ()) if v != 0 or left]
+        rest = "what is left of the annotation where 0 is unknown"
+        found = infer_meaning([e.labels for e in drawn], task="classes", declared=declared, by=rest)
+        names = dict(zip(meaning.values, meaning.value_names, strict=False))
+        meaning = replace(found, value_names=tuple(names[v] for v in found.values if v in names))
+        return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning
+    encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
+    if settings.unlabelled == "unknown":
+        encoded = [e.with_labels(_zero_unknown(e)) for e in encoded]
+    return encoded, meaning
+
+
+def _zero_unknown(example: Example) -> npt.NDArray[np.int32]:
+    """Labels with -1 for 0, except where the annotation is complete."""
+    undrawn = example.labels == 0
+    if example.complete is not None:
+        undrawn &= ~example.complete
+    return np.where(undrawn, np.int32(-1), example.labels)
+
+
+def _left_out(data: Dataset, examples: Sequence[Example]) -> tuple[str, ...]:
+    """What ``skip_bad`` went on without."""
+    read = {e.name for e in examples}
+    names = [problem.name for problem in data.problems] + [i.name for i in data.items if i.name not in read]
+    return (f"left out, as they cannot be used: {_shown(names)}",) if names else ()
+
+
+def _notes(examples: Sequence[Example]) -> tuple[str, ...]:
+    """What was inferred for single images."""
+    notes = [f"{e.name}: {note}" for e in examples for note in e.notes]
+    return tuple(notes[:_MOST_NAMED]) + ((f"and {len(notes) - _MOST_NAMED} more notes",) * (len(notes) > _MOST_NAMED))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
+
+
+def _from_arrays(data: Sequence[Pair], ndim: int | None) -> list[Example]:
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data):
+        raise UsageError("data must be a folder or a list of pairs (image, labels); a single pair is [(image, labels)]")
+    pairs = [(np.asarray(image), np.asarray(labels)) for image, labels in data]
+    ndim = ndim or min((labels.ndim for _, labels in pairs), default=2)
+    if ndim not in (2, 3):
+        raise UsageError(f"labels of {ndim} axes: give (Y, X) or (Z, Y, X), and images with or without channels before")
+    examples = []
+    for index, (image, labels) in enumerate(pairs):
+        image = image[None] if image.ndim == ndim else image
+        examples.append(Example(f"array {index}", image, as_labels(labels, f"labels {index}")))
+    return examples
+
+
+def _check_sizes(examples: Sequence[Example]) -> None:
+    if not examples:
+        raise DataError("no annotated image was given; give at least one pair of image and labels")
+    channels = {e.image.shape[0] for e in examples}
+    if len(channels) > 1:
+        raise DataError(f"images have different numbers of channels {sorted(channels)}; give images of one kind")
+    for e in examples:
+        if e.image.shape[1:] != e.labels.shape:
+            raise DataError(f"{e.name}: image {e.image.shape[1:]} and labels {e.labels.shape} differ in size")
+        if min(e.labels.shape[-2:]) < SMALLEST_SIDE:
+            raise DataError(
+                f"{e.name}: {'x'.join(map(str, e.labels.shape))} pixels; training images need at least "
+                f"{SMALLEST_SIDE} a side: leave it out"
+            )
+        if e.image.dtype.kind == "f" and not np.isfinite(e.image).all():
+            raise DataError(f"{e.name}: the image holds NaN or infinite values; replace them or leave it out")
+
+
+def _check_annotation(examples: Sequence[Example]) -> None:
+    if not any((e.labels == 0).any() for e in examples):
+        raise DataError(
+            "no background is known in any image, so nothing can be told apart from it; annotate some background "
+            "(a region marked as complete, or outlines of class background), or leave out --unlabelled unknown"
+        )
+    if not any((e.labels > 0).any() for e in examples):
+        raise DataError("every mask is empty: no object is annotated; annotate at least one")
+
+
+def _rule(examples: Sequence[Example], settings: DataSettings) -> str:
+    known = [e.annotated_share for e in examples]
+    unknown = settings.unlabelled == "unknown"
+    rule = "what is not drawn is unknown (--unlabelled unknown)" if unknown else "what is not drawn is background"
+    if min(known) == 1:
+        return f"{rule}; every image is annotated in full"
+    partial = [f"{e.name} {share:.0%}" for e, share in zip(examples, known, strict=True) if share < 1]
+    full = "" if len(partial) == len(known) else f"; the other {len(known) - len(partial)} in full"
+    exception = "" if unknown else ", except where the annotation is marked unknown"
+    if unknown and any(e.complete is not None for e in examples):
+        exception = ", except where the annotation is marked complete"
+    return f"{rule}{exception}; annotated shares: {', '.join(partial)}{full}"
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        for array in (example.image, example.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        if example.kinds:
+            digest.update(repr(sorted(example.kinds.items())).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""From image files to result files, of any size, here or on many machines."""

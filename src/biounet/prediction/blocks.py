@@ -1,0 +1,263 @@
+"""One plane or volume of a file, computed tile by tile into a folder of blocks.
+
+What a tile leaves there is all that objects need: marks instead of probabilities (`labels.instances.mark`),
+or class ids. Tiles that are there are not computed again, whoever computed them: the same command after an
+interruption, another process, another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.images.normalize import Scale, measure_regions
+from biounet.images.regions import Regions
+from biounet.inference.block_store import FolderStore
+from biounet.inference.engines import Engine
+from biounet.inference.memory import CACHE_BYTES, Budget
+from biounet.inference.predict import instance_settings
+from biounet.inference.tiling import TilePlan, plan_tiles
+from biounet.inference.windows import SeamCheck, Source, compare_seams, predict_window, seam_windows
+from biounet.labels.blocks import Cache, Grid, Index, Place, key_of
+from biounet.labels.instances import CELL, mark
+from biounet.labels.kinds import weights
+from biounet.labels.reaching import blocks_wanted
+from biounet.model_file import Model
+from biounet.prediction.claim import claim, identity_of
+from biounet.prediction.region import Region
+from biounet.prediction.request import Request
+from biounet.prediction.stream import Behind
+from biounet.prediction.view import View, open_view
+
+Array = npt.NDArray[Any]
+
+_TILES, _SCALE = "tiles", "scale"
+_PROBE = "probe"
+_DRAWS = 8  # of windows across seams, until enough of them lie in tiles that are computed
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An item of an open image on its way, tile by tile.
+
+    ``kept``: what each tile leaves besides marks or class ids: "probabilities", "weights" (whole numbers in
+    proportion to them), or nothing. ``region``: outside it tiles are left out.
+    """
+
+    model: Model
+    engine: Engine
+    view: View
+    plan: TilePlan
+    scale: Scale
+    tta: str
+    kept: str
+    store: FolderStore
+    region: Region | None = None
+
+    @property
+    def path(self) -> Path:
+        """The image's file."""
+        return self.view.regions.source
+
+    @property
+    def grid(self) -> Grid:
+        """What each tile is kept for."""
+        return Grid(self.plan.size, self.plan.step, fewer=self.plan.counts)
+
+    @cached_property
+    def wanted(self) -> list[Index]:
+        """Tiles that touch the region, or hold a pixel on which a line given back in it depends.
+
+        Those into which objects of the region go on come to them, see `beyond`.
+        """
+        if self.region is None:
+            return list(self.grid)
+        near, by = self.region.near, self._around()[0]
+        view = self.view
+        return [i for i in self.grid if near(view.item, view.shape, *self.grid.bounds(i), by=by).any()]
+
+    @cached_property
+    def seams(self) -> list[tuple[Index, Index]]:
+        """Windows across borders of tiles that are checked, all of their tiles among those wanted."""
+        if self.region is None:
+            return seam_windows(self.plan)
+        computed, most = set(self.wanted), len(seam_windows(self.plan))
+        drawn = [window for seed in range(_DRAWS) for window in seam_windows(self.plan, seed=seed)]
+        return [w for w in drawn if computed.issuperset(self.grid.touched(*w))][:most]
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return Cache(self.store, CACHE_BYTES)
+
+    def source(self) -> Source:
+        """The image as the network sees it."""
+        return Source(self.view.shape, lambda start, stop: self.scale.apply(self.view.read(start, stop)))
+
+    def _around(self) -> tuple[int, int]:
+        """Pixels around the region whose objects are needed whole, and around these objects."""
+        if self.model.task == "classes":
+            return 0, 0
+        settings = instance_settings(self.model.postprocessing)
+        around = settings.fill_holes_px + 1
+        return 3 * settings.give_back_px + around, settings.give_back_px + around
+
+    def there(self, index: Index) -> bool:
+        """Whether a tile is computed."""
+        return self.store.has(key_of(_TILES, index))
+
+    def missing(self) -> list[Index]:
+        """Tiles that are wanted and not there yet."""
+        return [index for index in self.wanted if not self.there(index)]
+
+    def beyond(self) -> list[Index]:
+        """Tiles that are not there into which objects of the region go on; to be asked until there are none."""
+        if self.region is None or self.model.task == "classes":
+            return []
+        region = self.region
+        near, reach = self._around()
+        # the class of an object is that of all its pixels, also of those outside: its neighbours decide where it ends
+        beside = near + reach if len(self.model.classes) > 2 else 0
+        found = blocks_wanted(
+            self.grid,
+            lambda index: (self.store.get(key_of(_TILES, index))["ids"] & CELL) > 0,
+            self.there,
+            lambda start, stop: region.near(self.view.item, self.view.shape, start, stop, by=near),
+            margin=reach,
+            neighbours=beside,
+        )
+        return sorted(found)
+
+    def compute(self, indices: Iterable[Index], told: Callable[[], None] | None = None) -> None:
+        """Compute these tiles, apart from those that are there; written while the next is computed."""
+        source = self.source()
+        with Behind() as writer:
+            for index in indices:
+                if not self.there(index):
+                    start, stop = self.grid.bounds(index)
+                    found = predict_window(self.engine, source, start, stop, output=self.plan.output, tta=self.tta)
+                    writer.submit(self._keep, key_of(_TILES, index), start, stop, found)
+                if told:
+                    told()
+
+    def _keep(self, key: str, start: Index, stop: Index, probabilities: Array) -> None:
+        arrays: dict[str, Array] = {}
+        if self.model.task == "classes":
+            arrays["ids"] = probabilities.argmax(axis=0).astype(np.uint8 if len(probabilities) <= 256 else np.uint16)
+        else:
+            arrays["ids"] = mark(1 - probabilities[0], instance_settings(self.model.postprocessing))
+        if self.kept == "probabilities":
+            arrays["probabilities"] = probabilities
+        elif self.kept == "weights":
+            arrays["weights"] = weights(probabilities)
+        for number, (low, high) in enumerate(self.seams):
+            inner = [(max(a, s), min(b, e)) for a, b, s, e in zip(low, high, start, stop, strict=True)]
+            if all(a < b for a, b in inner):
+                own = tuple(slice(a - s, b - s) for (a, b), s in zip(inner, start, strict=True))
+                arrays[f"{_PROBE}{number}"] = probabilities[(slice(None), *own)]
+        self.store.put(key, arrays)
+
+    def read_ids(self, start: Place, stop: Place) -> Array:
+        """Marks or class ids of a window, from the tiles."""
+        dtype = np.uint8 if self.model.task == "instances" else np.uint16
+        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, "ids"), dtype)
+
+    def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
+        """One class of "probabilities" or "weights", (*window), from the tiles."""
+        dtype = np.float32 if name == "probabilities" else np.uint16
+        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, name, channel), dtype)
+
+    def _of_tile(self, index: Index, name: str, channel: int | None = None) -> Array:
+        """What a tile left; 0 where it was left out."""
+        if self.region is not None and not self.there(index):
+            start, stop = self.grid.bounds(index)
+            return np.zeros([e - a for a, e in zip(start, stop, strict=True)], np.uint8)
+        found = self._cache.get(key_of(_TILES, index), name)
+        return found if channel is None else np.asarray(found[channel])
+
+    def check_seams(self) -> SeamCheck:
+        """Windows across seams computed again as one piece, against what the tiles gave."""
+
+        def pairs() -> Iterable[tuple[Array, Array]]:
+            for number, (start, stop) in enumerate(self.seams):
+                whole = predict_window(self.engine, self.source(), start, stop, tta=self.tta)
+                tiled = np.full_like(whole, np.nan)
+                for index in self.grid.touched(start, stop):
+                    first, last = self.grid.bounds(index)
+                    part = tuple(
+                        slice(max(a, s) - a, min(b, e) - a) for a, b, s, e in zip(start, stop, first, last, strict=True)
+                    )
+                    tiled[(slice(None), *part)] = self.store.get(key_of(_TILES, index))[f"{_PROBE}{number}"]
+                yield whole, tiled
+
+        return compare_seams(iter(pairs()))
+
+
+def open_job(
+    model: Model,
+    engine: Engine,
+    regions: Regions,
+    item: int,
+    request: Request,
+    *,
+    folder: Path,
+    budget: Budget,
+    region: Region | None,
+) -> tuple[Job, list[str]]:
+    """The job of an item, as its folder says where it was begun before, and what is to be said of it.
+
+    ``region``: that of the request, opened. A folder of another model, image, region, engine or kind of
+    averaging is emptied first, unless shards have a part in it: raises `UsageError` then. Processes that begin
+    together agree: who writes the plan first decides.
+    """
+    view, notes = open_view(model, regions, item, request)
+    kept = _kept(model, request)
+    identity = {
+        "model": model.sha256,
+        "input": identity_of(regions.source),
+        "item": item,
+        "channels": list(view.channels),
+        "shape": list(view.shape),
+        "level": view.level,
+        "engine": engine.name,
+        "precision": engine.precision,
+        "tta": request.tta,
+        "kept": kept,
+        "tile": request.tile,
+        "region": region and region.identity,
+        "postprocessing": dict(model.postprocessing),
+    }
+    store = FolderStore(folder)
+
+    def decide() -> dict[str, Any]:
+        return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
+
+    stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+    plan = plan_tiles(view.shape, engine.geometry, tuple(stored["output"]))
+    scale = _scale(model, view, store)
+    job = Job(model, engine, view, plan, scale, request.tta, kept, store, region)
+    if region is not None:
+        notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
+    if (there := len(job.wanted) - len(job.missing())) and not request.merge:
+        notes.append(f"{there} of {len(job.wanted)} tiles are there already")
+    return job, notes
+
+
+def _scale(model: Model, view: View, store: FolderStore) -> Scale:
+    """Intensity statistics of the whole item, measured once for all who work in the folder."""
+    if not store.has(_SCALE):
+        scale = measure_regions(model.normalisation, view.read, view.shape)
+        store.put(_SCALE, {"offset": np.array(scale.offset), "scale": np.array(scale.scale)})
+    kept = store.get(_SCALE)
+    return Scale(tuple(kept["offset"].tolist()), tuple(kept["scale"].tolist()))
+
+
+def _kept(model: Model, request: Request) -> str:
+    if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
+        return "probabilities"
+    return "weights" if model.task == "instances" and len(model.classes) > 2 else ""

@@ -1,0 +1,35 @@
+"""Crops for int8 from images that a user names, for model files that carry none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.images.formats import read_image
+from biounet.images.image import check_finite, planes
+from biounet.inference.calibration import calibration_crops
+from biounet.model_file import Model
+from biounet.prediction.inputs import find_inputs, select_channels
+
+_MOST_IMAGES = 16
+
+
+def crops_of(
+    model: Model, images: str, *, channels: Sequence[int | str] | None = None
+) -> tuple[npt.NDArray[np.float16], ...]:
+    """Normalised crops of the images of a file, folder or pattern, 16 images at most, evenly chosen.
+
+    ``channels``: as for prediction. Raises `DataError` where images cannot be used.
+    """
+    found: list[npt.NDArray[Any]] = []
+    paths = find_inputs([images])
+    for path in paths[:: -(-len(paths) // _MOST_IMAGES)]:
+        image = read_image(path)
+        check_finite(image, path)
+        stated = image.channel_names
+        found += [select_channels(plane, model, channels, path, stated=stated) for plane in planes(image, model.ndim)]
+    chosen = found[:: -(-len(found) // _MOST_IMAGES)]
+    return calibration_crops([model.normalisation.apply(one) for one in chosen])

@@ -1,0 +1,108 @@
+"""What was found in one item of a large image, on the grid of its file, from the tiles that were computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.inference.memory import CACHE_BYTES, THREADS, Budget
+from biounet.inference.predict import instance_settings
+from biounet.labels.blocks import Grid, Place
+from biounet.labels.instances import reach
+from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
+from biounet.labels.kinds import weigh, weights
+from biounet.prediction.blocks import Job
+from biounet.prediction.gallery import Seen
+from biounet.prediction.region import Region
+from biounet.prediction.thumbnail import thumbnail
+from biounet.prediction.view import Read
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The result of one item: ``labels(start, stop)`` on the grid of the file, and how many objects or classes.
+
+    ``classes``: that of every object by id, int32 (count + 1,), where there are several kinds of them.
+    """
+
+    job: Job
+    labels: Read
+    count: int
+    classes: npt.NDArray[np.int32] | None
+
+    def by_class(self, start: Place, stop: Place) -> Array:
+        """The class of the object at each pixel, 0 for background."""
+        assert self.classes is not None
+        return self.classes[self.labels(start, stop)]
+
+    def probabilities(self, channel: int, start: Place, stop: Place) -> Array:
+        """Of one class in a window of the file's grid; 0 outside the region."""
+        job = self.job
+        read = job.view.on_file(lambda a, e: job.read_channel("probabilities", channel, a, e))
+        found = read(start, stop)
+        return found if job.region is None else found * job.region.inside(job.view.item, start, stop)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What a picture shows, small enough for a screen; of probabilities where they were kept."""
+        view, model = self.job.view, self.job.model
+
+        def foreground(start: Place, stop: Place) -> Array:
+            return np.asarray(sum(self.probabilities(k, start, stop) for k in range(1, len(model.classes))))
+
+        maps = [self.labels, foreground] if self.job.kept == "probabilities" else [self.labels]
+        image, *small = thumbnail(view.regions, view.item, view.channels, maps, ndim=view.ndim)
+        return Seen(image, small[0], small[1] if len(small) > 1 else None, self.classes)
+
+
+def find(job: Job, budget: Budget) -> Found:
+    """Objects, joined across tiles, or classes of an item whose tiles are all there."""
+    model, view = job.model, job.view
+    if model.task == "classes":
+        found = Found(job, view.on_file(job.read_ids), len(model.classes) - 1, None)
+    else:
+        settings = instance_settings(model.postprocessing)
+        side = budget.block(view.ndim, reach(settings))
+        grid = Grid(view.shape, tuple(min(side, n) for n in view.shape))
+        store = job.store.within(f"objects-{side}")  # blocks of another side, as another memory limit makes, are others
+        joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
+        classes = _object_classes(job, joined) if len(model.classes) > 2 else None
+        found = Found(job, view.on_file(joined.read), joined.count, classes)
+    return found if job.region is None else _inside(found, job.region, budget)
+
+
+def _inside(found: Found, region: Region, budget: Budget) -> Found:
+    """What of a result lies in the region, objects numbered anew by their first pixel there."""
+    job = found.job
+
+    def cut(start: Place, stop: Place) -> Array:
+        return np.where(region.inside(job.view.item, start, stop), found.labels(start, stop), 0)
+
+    if job.model.task == "classes":
+        return Found(job, cut, found.count, None)
+    side = budget.block(job.view.ndim, 0)
+    grid = Grid(region.full, tuple(min(side, n) for n in region.full))
+    table = numbers_by_first_pixel(cut, grid, found.count)
+    kept = np.argsort(table, kind="stable")[np.count_nonzero(table == 0) :]  # ids in their new order
+    classes = None if found.classes is None else np.concatenate([found.classes[:1], found.classes[kept]])
+    return Found(job, lambda start, stop: table[cut(start, stop)], len(kept), classes)
+
+
+def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:
+    """The class of every object by id, as `labels.kinds.object_classes` of the whole image."""
+    several = len(job.model.classes)
+    sums = np.zeros((joined.count + 1, several))
+    for index in joined.grid:
+        start, stop = joined.grid.bounds(index)
+        ids = joined.read(start, stop).ravel()
+        for channel in range(several):
+            found = job.read_channel(job.kept, channel, start, stop).ravel()
+            numbers = found if job.kept == "weights" else weights(found)
+            sums[:, channel] += np.bincount(ids, weights=numbers, minlength=joined.count + 1)
+    return weigh(sums)

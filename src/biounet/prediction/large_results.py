@@ -1,0 +1,103 @@
+"""The results of a large image: what was found in its items, stacked, read window by window when it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import UsageError
+from biounet.exchange.objects import Objects
+from biounet.images.image import Image
+from biounet.inference.memory import Budget
+from biounet.inference.predict import Prediction, show_bytes
+from biounet.labels.blocks import Place
+from biounet.prediction.export import EXPORTED, objects_of
+from biounet.prediction.found import Found
+from biounet.prediction.request import Request
+from biounet.prediction.results import Results
+from biounet.prediction.scale import pixel_size
+from biounet.prediction.view import Read
+from biounet.prediction.zarr_results import Ids
+
+Array = npt.NDArray[Any]
+
+
+def results_of(found: Sequence[Found], request: Request, budget: Budget) -> Results:
+    """What was found in a file whose pixels stay where they are, a stack of items first where it is one."""
+    several = len(found) > 1
+    job = found[0].job
+    view, model, regions = job.view, job.model, job.view.regions
+    shape = (len(found), *view.file_shape) if several else view.file_shape
+    axes = ("T" if several else "") + "ZYX"[-view.ndim :]
+    size = pixel_size(regions, request.pixel_size_um, view.ndim)
+
+    def ids(kind: str, readers: list[Read], largest: int) -> Ids:
+        return Ids(kind, _stacked(readers) if several else readers[0], shape, largest, axes, size)
+
+    every = [ids("labels", [one.labels for one in found], max(one.count for one in found))]
+    if found[0].classes is not None:
+        every.append(ids("classes", [one.by_class for one in found], len(model.classes) - 1))
+
+    def overlaid() -> tuple[Array, Array]:
+        seen = found[len(found) // 2].seen
+        return seen.image, seen.labels
+
+    masks = job.region.masks if job.region is not None else ()
+    return Results(
+        regions.source,
+        every,
+        sum(one.count for one in found) if model.task == "instances" else None,
+        len(model.classes),
+        _probabilities(found),
+        overlaid,
+        lambda: [_objects(one, index if several else None, budget) for index, one in enumerate(found)],
+        (np.stack(masks) if several else masks[0]) if masks else None,
+    )
+
+
+def _stacked(readers: list[Read]) -> Read:
+    """Items one behind the other along a first axis."""
+
+    def read(start: Place, stop: Place) -> Array:
+        return np.stack([readers[item](start[1:], stop[1:]) for item in range(start[0], stop[0])])
+
+    return read
+
+
+def _probabilities(found: Sequence[Found]) -> Read:
+    """Classes first, then items of a stack; at another pixel size each pixel has that of the nearest one."""
+    several = len(found) > 1
+
+    def read(start: Place, stop: Place) -> Array:
+        space = slice(1 + several, None)
+        items = range(start[1], stop[1]) if several else range(1)
+        stack = [
+            [found[item].probabilities(channel, start[space], stop[space]) for item in items]
+            for channel in range(start[0], stop[0])
+        ]
+        return np.array(stack) if several else np.array(stack)[:, 0]
+
+    return read
+
+
+def _objects(one: Found, index: int | None, budget: Budget) -> Objects:
+    """The objects of an item for other programs, which are traced in memory."""
+    job, view = one.job, one.job.view
+    regions, full, start = view.regions, view.file_shape, (0,) * view.ndim
+    classes = range(len(job.model.classes))
+    needed = math.prod(full) * (12 + 4 * len(classes) + regions.dtype.itemsize * len(view.channels))
+    if needed > budget.limit - budget.base:
+        kinds = ", ".join(EXPORTED)
+        raise UsageError(
+            f"{regions.source}: objects as {kinds} are traced in memory, about {show_bytes(needed + budget.base)} "
+            f"of {show_bytes(budget.limit)}; raise --memory, or save labels and trace them in parts"
+        )
+    labels = one.labels(start, full).astype(np.int32)
+    maps = np.stack([one.probabilities(channel, start, full) for channel in classes])
+    pixels = regions.read_item(view.item, ndim=view.ndim)[list(view.channels)]
+    image = Image(pixels, "C" + "ZYX"[-view.ndim :], regions.pixel_size_um, regions.source)
+    return objects_of(job.model, image, pixels, Prediction(labels, maps, job.plan, one.classes), index)

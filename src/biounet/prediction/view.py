@@ -1,0 +1,87 @@
+"""One plane or volume of an open image as a model sees it: its channels, at its pixel size, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import DataError
+from biounet.images.regions import Regions
+from biounet.images.resample import nearest_window, resample_window, resized_shape
+from biounet.labels.blocks import Place
+from biounet.model_file import Model
+from biounet.prediction.inputs import said_of_grey, select_channels
+from biounet.prediction.request import Request
+from biounet.prediction.scale import choose_level
+
+Array = npt.NDArray[Any]
+Read = Callable[[Place, Place], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """``channels`` of an ``item`` of an open image, on a grid of ``shape``.
+
+    ``level``: of the pyramid that is read; its pixels, ``level_shape``, are resampled to ``shape``.
+    """
+
+    regions: Regions
+    item: int
+    channels: tuple[int, ...]
+    level: int
+    level_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Spatial axes, 2 or 3."""
+        return len(self.shape)
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """(Z)YX of the item as its file has it, at full resolution."""
+        return self.regions.spatial_shape(self.ndim)
+
+    def read(self, start: Place, stop: Place) -> Array:
+        """Pixels of a window, (C, *window), before normalisation.
+
+        Raises `DataError` for pixels that are no numbers.
+        """
+        if self.level_shape == self.shape:
+            return self._stored(start, stop)
+        return resample_window(self._stored, self.level_shape, self.shape, start, stop)
+
+    def on_file(self, read: Read) -> Read:
+        """What reads the nearest pixels of this grid, (..., *window), for windows of the file's own grid."""
+        if self.file_shape == self.shape:
+            return read
+        return lambda start, stop: nearest_window(read, self.shape, self.file_shape, start, stop)
+
+    def _stored(self, start: Place, stop: Place) -> Array:
+        window = self.regions.read(self.item, start, stop, ndim=self.ndim, level=self.level)[list(self.channels)]
+        if window.dtype.kind == "f" and not np.isfinite(window).all():
+            raise DataError(
+                f"{self.regions.source}: pixels from {tuple(start)} to {tuple(stop)} are NaN or infinite; "
+                "every pixel must be a number: replace them (for instance by 0)"
+            )
+        return window
+
+
+def open_view(model: Model, regions: Regions, item: int, request: Request) -> tuple[View, list[str]]:
+    """The item at the model's pixel size, as near as 5 %, and what is to be said of that."""
+    notes = said_of_grey(model, regions.channels())
+    channels = _model_channels(model, regions, request)
+    level, factors = choose_level(model, regions, request.pixel_size_um, notes)
+    level_shape = regions.spatial_shape(model.ndim, level)
+    return View(regions, item, channels, level, level_shape, resized_shape(level_shape, factors)), notes
+
+
+def _model_channels(model: Model, regions: Regions, request: Request) -> tuple[int, ...]:
+    """Positions of the model's channels in the file, chosen as `select_channels` does."""
+    places = np.arange(regions.channels()).reshape(-1, *(1,) * model.ndim)
+    chosen = select_channels(places, model, request.channels, regions.source, stated=regions.channel_names)
+    return tuple(int(place) for place in chosen.ravel())
