@@ -33,9 +33,13 @@ def test_who_comes_later_takes_the_plan_that_is_there(tmp_path):
 @pytest.mark.parametrize("links", [True, False])
 def test_those_who_begin_together_agree(tmp_path, monkeypatch, links):
     """All have looked and found nothing before any of them writes."""
-    if not links:  # a file system without them, where this holds for one alone
-        monkeypatch.setattr(claims.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
-    workers = 8 if links else 1
+    if not links:
+
+        def refuse(*_):
+            raise OSError("no links on this file system")
+
+        monkeypatch.setattr(claims.os, "link", refuse)
+    workers = 8
     together = Barrier(workers)
 
     def begin(number):

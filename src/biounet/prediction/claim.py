@@ -27,6 +27,7 @@ _NAMED = {  # what tells tiles from others, by the names of the command line
     "region": "--region",
     "postprocessing": "post-processing",
 }
+_TOGETHER_S = 1.0  # within which processes begin together
 _LONG = ("model", "input", "channels", "level", "shape", "kept", "region", "postprocessing")  # whose values say little
 
 
@@ -69,8 +70,9 @@ def claim(
             os.link(mine, path)  # fails where another process was faster
         except FileExistsError:
             continue
-        except OSError:  # a file system without links: the last one decides
+        except OSError:  # a file system without links: the last of those who begin together decides
             os.replace(mine, path)
+            time.sleep(_TOGETHER_S)
         finally:
             mine.unlink(missing_ok=True)
     raise BiounetError(f"{path}: other processes work in this folder on something else; give each its own --out")
