@@ -121,6 +121,21 @@ def test_networks_are_trained_compared_and_not_trained_twice(biounet, data, tmp_
 
 
 @pytest.mark.parametrize(
+    ("only", "words"),
+    [((), "holds no label images"), (("--only", "zelle 5"), "no prediction for zelle 5")],
+)
+def test_labels_that_miss_are_told_before_networks_are_trained(biounet, folders, data, tmp_path, only, words):
+    for file in folders[0].iterdir():
+        if not only or file.name.startswith("zelle 5"):
+            file.unlink()
+    given = ("--methods", "unet", "--labels", f"A={folders[0]}", "--steps", "1", *only)
+    done = biounet("compare", data, *given, "--out", tmp_path / "out")
+    assert done.code == 3
+    assert words in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--methods", "unet"], "1 method to compare"),

@@ -124,3 +124,5 @@ def test_labels_must_be_integers_that_fit():
         carve(np.zeros((2, 2)))
     with pytest.raises(DataError, match="label 4294967295 does not fit"):
         as_labels(np.array([2**32 - 1], np.uint32))
+    with pytest.raises(DataError, match="label -4294967297 does not fit"):
+        as_labels(np.array([-(2**32) - 1], np.int64))  # would wrap to -1, unknown

@@ -103,11 +103,12 @@ def _trained(
     """The networks named, trained or taken from an earlier call."""
     from biounet.cli.training_listener import TrainingListener
     from biounet.training.budget import parse_duration
-    from biounet.workflows.compare import Modelled, check_methods
+    from biounet.workflows.compare import Modelled, check_labels, check_methods
     from biounet.workflows.train_methods import Training, train_methods
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods([*(Modelled(name, ()) for name in names), *others])
+    check_labels(data, others, how["validation"])
     budget = None if how["budget"] is None else parse_duration(how["budget"])
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)

@@ -126,7 +126,7 @@ def _rehearse(console: Console, dataset: Dataset, *, processes: int, **options: 
         raise UsageError(f"--dry-run and --processes {processes}: steps are timed in one process; give one of them")
     planned = rehearse(dataset, **options)
     for line in planned.statements:
-        console.note(line)
+        console.result(line)
     console.finish({"steps": planned.steps, "statements": list(planned.statements)})
 
 

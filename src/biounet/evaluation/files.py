@@ -224,6 +224,12 @@ def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> li
 
     Raises `DataError` where a prediction is missing, or several truths or files share a NAME.
     """
+    files = find_predicted(predicted, truths)
+    return [_pair(files[t.stem], t, meaning) for t in truths]
+
+
+def find_predicted(predicted: Path, truths: Sequence[Truth]) -> dict[str, Path]:
+    """The file of predicted labels of each truth by its stem, none of them read; raises as `find_pairs` does."""
     files = _predicted_files(predicted)
     stems = {t.stem for t in truths}
     counts = Counter((t.stem, t.page) for t in truths)
@@ -237,7 +243,7 @@ def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> li
             f"{predicted}: no prediction for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} "
             f"(looked for NAME_labels.tif); predict them, or name others with --only"
         )
-    return [_pair(files[t.stem], t, meaning) for t in truths]
+    return files
 
 
 def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:

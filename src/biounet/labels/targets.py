@@ -28,8 +28,10 @@ def as_labels(labels: npt.NDArray[Any]) -> Labels:
         return array
     if array.dtype != bool and not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"labels have dtype {array.dtype}; they must be integers: 0 background, -1 unknown")
-    if array.size and int(array.max()) > np.iinfo(np.int32).max:
-        raise DataError(f"label {int(array.max())} does not fit into int32: renumber the objects")
+    limits = np.iinfo(np.int32)
+    for extreme in (int(array.min(initial=0)), int(array.max(initial=0))):
+        if not limits.min <= extreme <= limits.max:
+            raise DataError(f"label {extreme} does not fit into int32: renumber the objects")
     return array.astype(np.int32)
 
 

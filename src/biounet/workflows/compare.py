@@ -16,7 +16,7 @@ from biounet.datasets.examples import Example
 from biounet.datasets.selection import select
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
-from biounet.evaluation.files import Pair, Truth, find_pairs, read_truth, score_pairs, understand_truths
+from biounet.evaluation.files import Pair, Truth, find_pairs, find_predicted, read_truth, score_pairs, understand_truths
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
 from biounet.images.writing import write_labels
@@ -145,6 +145,21 @@ def check_methods(methods: Sequence[Method]) -> None:
         raise UsageError(f"two methods are called {', '.join(twice)}; give each a name of its own, as NAME=FOLDER")
     if bad := [name for name in names if not name.strip(". ") or set(name) & set('/\\:*?"<>|')]:
         raise UsageError(f"method {bad[0]!r} cannot name a folder; call it otherwise, as NAME=FOLDER")
+
+
+def check_labels(data: str | Path, methods: Sequence[Method], only: str | None) -> None:
+    """Raise, before anything is trained, what `compare` would of label files that are missing.
+
+    Without ``only`` the images are not known yet (a training chooses what it holds back): then the folders must hold
+    labels at all.
+    """
+    folders = [method.folder for method in methods if isinstance(method, Labelled)]
+    truths: Sequence[Truth] = ()
+    if folders and only is not None:
+        found, _, _ = read_truth(Path(data))
+        truths, _ = choose_images(found, (), only)
+    for folder in folders:
+        find_predicted(folder, truths)
 
 
 def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | None) -> tuple[list[Truth], list[str]]:
