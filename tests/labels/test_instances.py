@@ -7,25 +7,21 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from biounet.errors import DataError, UsageError
-from biounet.labels.components import components
+from biounet.labels.growth import give_back, grow
 from biounet.labels.instances import (
     InstanceSettings,
     SplitSettings,
     depth_reach,
     drop_specks,
     fill_holes,
-    give_back,
-    grow,
+    find_seeds,
     inner_pixels,
     instances,
     instances_from_probabilities,
     mark,
     reach,
-    seed_mask,
     split_touching,
 )
-from biounet.labels.targets import carve
-from biounet.samples.synthetic import synthetic_cells
 
 
 def picture(text):
@@ -88,96 +84,6 @@ def test_specks_are_dropped_by_face_connectivity():
     np.testing.assert_array_equal(drop_specks(mask, 1), mask)
 
 
-def test_growth_is_in_lock_step_with_ties_to_the_lowest_label():
-    labels = picture("""
-        2.....1
-        .......
-    """)
-    into = mask_of("1111111\n1111111")
-    np.testing.assert_array_equal(grow(labels, into, 1), picture("22...11\n2.....1"))
-    np.testing.assert_array_equal(grow(labels, into, 9), picture("2221111\n2221111"))
-
-
-def test_growth_goes_around_not_through_what_is_not_allowed():
-    labels = picture("1....\n.....\n.....")
-    into = mask_of("1.111\n1.1.1\n111.1")
-    expected = picture("1.111\n1.1.1\n111.1")
-    np.testing.assert_array_equal(grow(labels, into, 50), expected)
-    assert (grow(labels, into, 5) > 0).sum() == 6
-
-
-def brute_force_growth(labels, into, steps):
-    result = labels.copy()
-    for _ in range(steps):
-        before = result.copy()
-        for place in np.argwhere(into & (before == 0)):
-            around = []
-            for axis in range(labels.ndim):
-                for side in (-1, 1):
-                    there = place.copy()
-                    there[axis] += side
-                    if 0 <= there[axis] < labels.shape[axis] and before[tuple(there)] > 0:
-                        around.append(before[tuple(there)])
-            if around:
-                result[tuple(place)] = min(around)
-    return result
-
-
-@pytest.mark.parametrize("shape", [(12, 15), (6, 7, 5)])
-def test_growth_equals_the_definition_pixel_by_pixel(shape):
-    rng = np.random.default_rng(1)
-    labels = np.where(rng.random(shape) < 0.08, rng.integers(1, 9, shape), 0).astype(np.int32)
-    into = rng.random(shape) < 0.8
-    for steps in (1, 3):
-        np.testing.assert_array_equal(grow(labels, into, steps), brute_force_growth(labels, into, steps))
-
-
-def test_the_line_is_given_back_and_the_outer_edge_stays():
-    labels = picture("""
-        .........
-        .11..222.
-        .11..222.
-        .........
-    """)
-    expected = picture("""
-        .........
-        .1112222.
-        .1112222.
-        .........
-    """)
-    np.testing.assert_array_equal(give_back(labels, 1), expected)
-    np.testing.assert_array_equal(give_back(labels, 0), labels)
-
-
-def test_a_gap_is_narrow_up_to_twice_the_steps_and_one():
-    np.testing.assert_array_equal(give_back(picture("1...2"), 1), picture("11.22"))
-    np.testing.assert_array_equal(give_back(picture("1....2"), 1), picture("1....2"))
-    np.testing.assert_array_equal(give_back(picture("1.....2"), 2), picture("111.222"))
-    np.testing.assert_array_equal(give_back(picture("1......2"), 2), picture("1......2"))
-
-
-def test_giving_back_leaves_unknown_pixels_alone():
-    labels = picture("1..2")
-    labels[0, 1] = -1
-    np.testing.assert_array_equal(give_back(labels, 2), [[1, -1, 2, 2]])
-
-
-def test_a_lonely_cell_gets_nothing_back():
-    labels = picture(".....\n..1..\n.....")
-    np.testing.assert_array_equal(give_back(labels, 2), labels)
-
-
-def test_a_carved_truth_is_given_back_nearly_whole():
-    _, truth = synthetic_cells((256, 256), seed=4)
-    carved = carve(truth, 2)
-    taken = (carved == 0) & (truth > 0)
-    assert taken.mean() > 0.03
-    back = give_back(carved, 2)
-    assert (back == truth)[taken].mean() > 0.9
-    assert (back == truth).mean() > 0.98
-    np.testing.assert_array_equal(back[carved > 0], carved[carved > 0])
-
-
 def test_two_touching_discs_are_split_between_their_seeds():
     y, x = np.mgrid[:21, :36]
     discs = np.minimum(np.hypot(y - 10, x - 9), np.hypot(y - 10, x - 26))
@@ -202,15 +108,15 @@ def test_pieces_without_seed_and_what_no_seed_reaches_stay_as_objects():
 
 def test_small_seeds_are_not_seeds():
     marks = np.array([[3, 1, 3, 3]], np.uint8)
-    seeds = seed_mask(marks > 0, marks, SplitSettings("probability", 0.8, 3, smallest_seed_px=2))
-    np.testing.assert_array_equal(seeds, [[False, False, True, True]])
+    seeds = find_seeds(marks > 0, marks, SplitSettings("probability", 0.8, 3, smallest_seed_px=2))
+    np.testing.assert_array_equal(seeds, [[0, 0, 1, 1]])
 
 
 def test_seeds_by_depth_take_the_edge_of_the_picture_for_no_border():
     split = SplitSettings("depth", 3.0, 3)
     mask = np.ones((4, 7), bool)
     mask[:, 6] = False
-    np.testing.assert_array_equal(seed_mask(mask, mask.view(np.uint8), split)[0], [True] * 4 + [False] * 3)
+    np.testing.assert_array_equal(find_seeds(mask, mask.view(np.uint8), split)[0], [1] * 4 + [0] * 3)
 
 
 SETTINGS = InstanceSettings(
@@ -259,50 +165,6 @@ def test_marks_say_which_pixels_may_be_cells_and_which_seeds():
     low = InstanceSettings(0.8, split=SplitSettings("probability", 0.3, 3))
     np.testing.assert_array_equal(mark(probability, low), [[0, 2, 2, 3]])  # no seed outside a cell
     assert instances(probability, low).max() == 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data(), st.integers(0, 10_000), SHAPES, st.integers(0, 4))
-def test_growth_and_giving_back_on_a_crop_with_their_reach_equal_the_whole(data, seed, shape, steps):
-    probability = noise_picture(seed, shape)
-    seeds = components(probability > 0.6)
-    into = probability > 0.35
-    inner, outer, back = crops(data.draw, shape, steps)
-    whole = grow(seeds, into, steps)
-    np.testing.assert_array_equal(grow(seeds[outer], into[outer], steps)[back], whole[inner])
-    inner, outer, back = crops(data.draw, shape, 3 * steps)
-    whole = give_back(seeds, steps)
-    np.testing.assert_array_equal(give_back(seeds[outer], steps)[back], whole[inner])
-
-
-def grown_pixel_by_pixel(labels, into, steps):
-    """The definition, step by step and pixel by pixel."""
-    result = labels.copy()
-    for _ in range(steps):
-        before = result.copy()
-        for place in np.ndindex(labels.shape):
-            if before[place] == 0 and into[place]:
-                around = []
-                for axis in range(labels.ndim):
-                    for step in (-1, 1):
-                        at = list(place)
-                        at[axis] += step
-                        if 0 <= at[axis] < labels.shape[axis]:
-                            around.append(before[tuple(at)])
-                around = [value for value in around if value > 0]
-                result[place] = min(around, default=0)
-    return result
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from([(9, 11), (1, 14), (5, 4, 6)]), st.integers(0, 10_000), st.integers(0, 6))
-def test_growth_follows_its_definition(shape, seed, steps):
-    rng = np.random.default_rng(seed)
-    labels = np.where(rng.random(shape) < 0.15, rng.integers(-1, 9, shape), 0).astype(np.int32)
-    into = rng.random(shape) < 0.7
-    before = labels.copy()
-    np.testing.assert_array_equal(grow(labels, into, steps), grown_pixel_by_pixel(labels, into, steps))
-    np.testing.assert_array_equal(labels, before)
 
 
 def test_less_than_the_stated_reach_would_not_do():

@@ -75,7 +75,9 @@ def test_a_grid_covers_each_pixel_once_and_reads_across_blocks():
     assert (counts == 1).all()
     assert len(grid) == len(list(grid)) == 9
     array = np.arange(35).reshape(5, 7)
-    found = grid.assemble((1, 2), (5, 7), lambda index: array[window((0, 0), *grid.bounds(index))], np.int64)
+    found = grid.assemble(
+        (1, 2), (5, 7), lambda index, part: array[window((0, 0), *grid.bounds(index))][part], np.int64
+    )
     np.testing.assert_array_equal(found, array[1:5, 2:7])
     fewer = Grid((5, 7), (2, 3), fewer=(2, 2))
     assert [fewer.bounds(index) for index in fewer][-1] == ((2, 3), (5, 7))

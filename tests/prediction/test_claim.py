@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from biounet.errors import DataError, UsageError
-from biounet.inference.block_store import FolderStore
 from biounet.prediction import claim as claims
+from biounet.prediction.block_store import FolderStore
 from biounet.prediction.claim import claim
 
 MINE = {"model": "a" * 64, "input": {"name": "x.tif", "bytes": 1, "changed": 2}, "tile": None, "engine": "torch"}

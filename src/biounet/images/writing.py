@@ -25,23 +25,26 @@ _IMAGEJ_LIMIT = 4_000_000_000  # bytes; ImageJ's own TIFFs end at 4 GiB
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, lasting: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name once it is complete.
 
     The block writes the file at the path it is given. On leaving without an error the content is
     forced to disk and renamed over ``path`` in one step; on any error it is removed and ``path`` stays
-    as it was. The temporary name keeps the suffix. Missing folders are made. Raises `BiounetError`
-    where the system refuses to write (full disk, no permission).
+    as it was. The temporary name keeps the suffix. Missing folders are made. Not ``lasting``: the content
+    is not forced to disk, so a failure of power (not of the program) may leave a damaged file.
+    Raises `BiounetError` where the system refuses to write (full disk, no permission).
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(6)}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except OSError as error:
         raise BiounetError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"

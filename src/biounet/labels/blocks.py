@@ -1,6 +1,6 @@
 """Arrays larger than memory, kept block by block: the grid of blocks, and where their contents lie.
 
-Knows nothing of files: a `Store` may be a folder (`inference.block_store`) or memory.
+Knows nothing of files: a `Store` may be a folder (`prediction.block_store`) or memory.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Store(Protocol):
     def put(self, key: str, arrays: Mapping[str, Array]) -> None:
         """Keep these arrays, all or none."""
 
-    def get(self, key: str) -> dict[str, Array]:
-        """The arrays that were put there."""
+    def get(self, key: str, *names: str) -> dict[str, Array]:
+        """The arrays that were put there, or those of these ``names`` alone."""
 
 
 class MemoryStore:
@@ -52,9 +52,10 @@ class MemoryStore:
         """Keep these arrays."""
         self._kept[key] = dict(arrays)
 
-    def get(self, key: str) -> dict[str, Array]:
-        """The arrays that were put there."""
-        return self._kept[key]
+    def get(self, key: str, *names: str) -> dict[str, Array]:
+        """The arrays that were put there, or those of these ``names`` alone."""
+        kept = self._kept[key]
+        return {name: kept[name] for name in names} if names else kept
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,15 @@ class Grid:
             min(n, e + by) for e, n in zip(stop, self.shape, strict=True)
         )
 
-    def assemble(self, start: Place, stop: Place, block_of: Callable[[Index], Array], dtype: npt.DTypeLike) -> Array:
-        """The window start..stop, put together from the blocks it touches."""
+    def assemble(
+        self, start: Place, stop: Place, part_of: Callable[[Index, tuple[slice, ...]], Array], dtype: npt.DTypeLike
+    ) -> Array:
+        """The window start..stop, put together from ``part_of(index, part)`` of the blocks it touches."""
         result = np.empty([e - a for a, e in zip(start, stop, strict=True)], dtype)
         for index in self.touched(start, stop):
             first, last = self.bounds(index)
             low, high = tuple(map(max, start, first)), tuple(map(min, stop, last))
-            result[window(start, low, high)] = block_of(index)[window(first, low, high)]
+            result[window(start, low, high)] = part_of(index, window(first, low, high))
         return result
 
 
@@ -145,7 +148,7 @@ class Cache:
             if (key, name) in self._kept:
                 self._kept.move_to_end((key, name))
                 return self._kept[key, name]
-        array = self.store.get(key)[name]
+        array = self.store.get(key, name)[name]
         with self._lock:
             if (key, name) not in self._kept:
                 self._kept[key, name] = array

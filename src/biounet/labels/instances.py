@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
 from biounet.labels.components import components, relabel_by_first_pixel
+from biounet.labels.growth import give_back, grow
 
 Mask = npt.NDArray[np.bool_]
 Marks = npt.NDArray[np.uint8]
@@ -37,7 +38,6 @@ Probability = npt.NDArray[np.float32]
 
 _FACE = {2: 4, 3: 6}
 _FULL = {2: 8, 3: 26}
-_NONE = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -193,12 +193,17 @@ def fill_holes(mask: Mask, largest_px: int) -> Mask:
 
 def drop_specks(mask: Mask, smallest_px: int) -> Mask:
     """The mask without face-connected pieces of fewer than ``smallest_px``."""
-    if smallest_px <= 1 or mask.size == 0:
-        return mask
+    return mask if smallest_px <= 1 else _large_pieces(mask, smallest_px) > 0
+
+
+def _large_pieces(mask: Mask, smallest_px: int) -> Labels:
+    """The mask's face-connected pieces of ``smallest_px`` or more, numbered from 1 by first pixel."""
     pieces = components(mask)
+    if smallest_px <= 1 or mask.size == 0:
+        return pieces
     large = np.bincount(pieces.ravel()) >= smallest_px
     large[0] = False
-    return np.asarray(large[pieces])
+    return np.asarray((np.cumsum(large, dtype=np.int32) * large)[pieces])
 
 
 def split_touching(mask: Mask, marks: Marks, split: SplitSettings, smallest_px: int = 0) -> Labels:
@@ -209,15 +214,16 @@ def split_touching(mask: Mask, marks: Marks, split: SplitSettings, smallest_px: 
     ``smallest_px`` on. The seeds' numbers decide ties, so blocks take them from the seeds of the whole
     image.
     """
-    seeds = components(seed_mask(mask, marks, split))
+    seeds = find_seeds(mask, marks, split)
     grown = grow(seeds, mask, split.reach_px)
-    rest = components(drop_specks(mask & (grown == 0), smallest_px))
-    return np.where(rest > 0, rest + grown.max(initial=0), grown).astype(np.int32)
+    rest = _large_pieces(mask & (grown == 0), smallest_px)
+    rest[rest > 0] += seeds.max(initial=0)
+    return np.maximum(grown, rest)  # they have no pixel in common
 
 
-def seed_mask(mask: Mask, marks: Marks, split: SplitSettings) -> Mask:
-    """Pixels of the seeds: `inner_pixels` without pieces below ``smallest_seed_px``."""
-    return drop_specks(inner_pixels(mask, marks, split), split.smallest_seed_px)
+def find_seeds(mask: Mask, marks: Marks, split: SplitSettings) -> Labels:
+    """The seeds, numbered by first pixel: pieces of `inner_pixels` of ``smallest_seed_px`` or more."""
+    return _large_pieces(inner_pixels(mask, marks, split), split.smallest_seed_px)
 
 
 def inner_pixels(mask: Mask, marks: Marks, split: SplitSettings) -> Mask:
@@ -233,83 +239,3 @@ def inner_pixels(mask: Mask, marks: Marks, split: SplitSettings) -> Mask:
 
 def _depth(mask: Mask) -> npt.NDArray[np.float32]:
     return np.asarray(edt.edt(np.ascontiguousarray(mask), black_border=False), dtype=np.float32)
-
-
-def grow(labels: Labels, into: Mask, steps: int) -> Labels:
-    """Objects grown in lock step through the pixels of ``into``, at most ``steps`` from face to face.
-
-    An unlabelled pixel takes, in the first step in which any face neighbour has a label, the lowest
-    of its neighbours' labels. Labels outside ``into`` stay. Reach: ``steps``. Only the pixels of the
-    last step are looked at in the next, so the work is that of the pixels gained.
-    """
-    padded = np.pad(labels, 1)
-    free = np.pad(into & (labels == 0), 1)
-    flat, is_free = padded.reshape(-1), free.reshape(-1)
-    sides = [stride // padded.itemsize for stride in padded.strides]
-    offsets = [sign * side for side in sides for sign in (1, -1)]
-    front = np.flatnonzero(_beside(free) & (padded > 0)) if steps > 0 and is_free.any() else np.zeros(0, np.intp)
-    lowest = np.full(flat.shape if front.size else 0, _NONE, np.int32)
-    for _ in range(steps):
-        reached = [front + offset for offset in offsets]
-        inside = [is_free[places] for places in reached]
-        places = np.concatenate([place[kept] for place, kept in zip(reached, inside, strict=True)])
-        if not places.size:
-            break
-        np.minimum.at(lowest, places, np.concatenate([flat[front[kept]] for kept in inside]))
-        flat[places] = lowest[places]
-        front = places[is_free[places]]
-        is_free[places] = False
-        order = np.arange(front.size, dtype=np.int32)
-        lowest[front] = order  # of pixels reached from several sides one is kept
-        front = front[lowest[front] == order]
-    return padded[(slice(1, -1),) * labels.ndim].copy()
-
-
-def _beside(mask: Mask) -> Mask:
-    """Pixels with a face neighbour in the mask."""
-    result = np.zeros_like(mask)
-    for axis in range(mask.ndim):
-        ahead = (slice(None),) * axis + (slice(1, None),)
-        behind = (slice(None),) * axis + (slice(None, -1),)
-        result[ahead] |= mask[behind]
-        result[behind] |= mask[ahead]
-    return result
-
-
-def _spread(values: Labels, extremum: np.ufunc) -> Labels:
-    """The largest or smallest value of each pixel and its face neighbours."""
-    result = values.copy()
-    for axis in range(values.ndim):
-        ahead = (slice(None),) * axis + (slice(1, None),)
-        behind = (slice(None),) * axis + (slice(None, -1),)
-        extremum(result[ahead], values[behind], out=result[ahead])
-        extremum(result[behind], values[ahead], out=result[behind])
-    return result
-
-
-def give_back(labels: Labels, steps: int) -> Labels:
-    """The line between touching objects given back: objects grown by at most ``steps``.
-
-    Only narrow gaps are given back: background whose two nearest objects are d1 and d2 face steps
-    away with ``d1 + d2 - 1 <= 2 * steps + 1`` (the gap's width), so that the outer edge of an
-    object stays as it was found. Growing everywhere, or where the probability is not much below
-    the threshold, scored lower on cells carved with a line of two pixels. Ties go to the lowest
-    label. Reach: ``3 * steps``.
-    """
-    if steps <= 0:
-        return labels
-    return grow(labels, _narrow_gaps(labels, 2 * steps + 1), steps)
-
-
-def _narrow_gaps(labels: Labels, width: int) -> Mask:
-    """Background between two different objects that is at most ``width`` pixels across, by face steps."""
-    highest = np.maximum(labels, 0)
-    lowest = np.where(labels > 0, labels, _NONE)
-    nearest = np.full(labels.shape, width + 1, np.int32)
-    narrow = np.zeros(labels.shape, bool)
-    for distance in range(1, width + 1):
-        highest = _spread(highest, np.maximum)
-        lowest = _spread(lowest, np.minimum)
-        nearest[(highest > 0) & (nearest > distance)] = distance
-        narrow |= (lowest < highest) & (highest > 0) & (nearest + distance <= width + 1)
-    return np.asarray(narrow & (labels == 0))

@@ -15,15 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.labels.blocks import Cache, Grid, Index, Place, Read, Store, for_each, key_of, window
-from biounet.labels.instances import (
-    CELL,
-    InstanceSettings,
-    SplitSettings,
-    depth_reach,
-    give_back,
-    grow,
-    inner_pixels,
-)
+from biounet.labels.growth import give_back, grow
+from biounet.labels.instances import CELL, InstanceSettings, SplitSettings, depth_reach, inner_pixels
 from biounet.labels.pieces import Int64, Pieces, find_pieces, first_pixels
 
 Labels = npt.NDArray[np.int32]
@@ -42,10 +35,10 @@ class Joined:
 
     def read(self, start: Place, stop: Place) -> Labels:
         """Ids in a window, int32 (*spatial)."""
-        return self.grid.assemble(start, stop, self._block, np.int32)
+        return self.grid.assemble(start, stop, self._part, np.int32)
 
-    def _block(self, index: Index) -> Labels:
-        return np.asarray(self._final[self._cache.get(key_of(_LAYER, index), "labels")])
+    def _part(self, index: Index, part: tuple[slice, ...]) -> Labels:
+        return np.asarray(self._final[self._cache.get(key_of(_LAYER, index), "labels")[part]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +80,7 @@ def join_instances(
 
     def finish(index: Index) -> None:
         key = key_of(_LAYER, index)
-        if not store.has(key):
+        if not (store.has(key) and store.has(f"{key}.first")):
             start, stop = grid.bounds(index)
             outer = grid.widened(start, stop, 3 * steps)
             labels = give_back(base(*outer), steps)[window(outer[0], start, stop)]
@@ -176,7 +169,9 @@ def _split(
     walk.each(grow_seeds)
 
     def read_grown(start: Place, stop: Place) -> Labels:
-        return grid.assemble(start, stop, lambda index: cache.get(key_of("grown", index), "labels"), np.int32)
+        return grid.assemble(
+            start, stop, lambda index, part: cache.get(key_of("grown", index), "labels")[part], np.int32
+        )
 
     def left(start: Place, stop: Place) -> npt.NDArray[np.bool_]:
         return np.asarray((pieces.read(start, stop) > 0) & (read_grown(start, stop) == 0))

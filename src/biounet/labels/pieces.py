@@ -42,7 +42,7 @@ class Pieces:
     _cache: Cache
     _layer: str
     _component: Int64
-    _offset: dict[Index, int]
+    _own: dict[Index, slice]  # where a block's pieces stand in ``_component``
 
     def keep(self, kept: npt.NDArray[np.bool_], *, before: int = 0) -> Pieces:
         """The same pieces, numbered by first pixel from ``before + 1`` on, only those ``kept``."""
@@ -52,7 +52,7 @@ class Pieces:
         number[order] = np.arange(before + 1, before + 1 + len(order))
         return Pieces(
             self.size, self.first, self.at_edge, number,
-            self._grid, self._cache, self._layer, self._component, self._offset,
+            self._grid, self._cache, self._layer, self._component, self._own,
         )  # fmt: skip
 
     @property
@@ -62,14 +62,12 @@ class Pieces:
 
     def read(self, start: Place, stop: Place) -> npt.NDArray[np.int32]:
         """The ids in a window."""
-        return self._grid.assemble(start, stop, self._block, np.int32)
+        return self._grid.assemble(start, stop, self._part, np.int32)
 
-    def _block(self, index: Index) -> Array:
-        labels = self._cache.get(key_of(self._layer, index), "labels")
-        first = self._offset[index]
-        own = self._component[first : first + int(labels.max(initial=0))]
-        table = np.concatenate([[0], self.number[own]]).astype(np.int32)
-        return np.asarray(table[labels])
+    def _part(self, index: Index, part: tuple[slice, ...]) -> Array:
+        numbers = self.number[self._component[self._own[index]]]
+        table = np.concatenate([[0], numbers]).astype(np.int32)
+        return np.asarray(table[self._cache.get(key_of(self._layer, index), "labels")[part]])
 
 
 def find_pieces(
@@ -88,10 +86,11 @@ def find_pieces(
     """
 
     def label(index: Index) -> None:
-        if not cache.store.has(key_of(layer, index)):
+        keys = key_of(layer, index), key_of(layer + _ENDS, index)
+        if not all(map(cache.store.has, keys)):
             labels, ends = _labelled(mask, grid, index, full)
-            cache.store.put(key_of(layer + _ENDS, index), ends)
-            cache.store.put(key_of(layer, index), {"labels": labels})
+            cache.store.put(keys[1], ends)
+            cache.store.put(keys[0], {"labels": labels})
 
     for_each(grid, label, threads=threads, told=told)
     return _joined(layer, grid, cache)
@@ -105,7 +104,7 @@ def _labelled(mask: Read, grid: Grid, index: Index, full: bool) -> tuple[Array, 
     labels, count = cc3d.connected_components(
         found.view(np.uint8), connectivity=CONNECTIVITY[found.ndim][full], out_dtype=np.uint32, return_N=True
     )
-    labels = labels.astype(np.int32)
+    labels = labels.view(np.int32)
     sides = [e - a for a, e in zip(start, stop, strict=True)]
     core = np.ascontiguousarray(labels[tuple(slice(0, n) for n in sides)])
     at_edge = np.zeros(count + 1, bool)
@@ -128,8 +127,8 @@ def first_pixels(labels: Array, count: int, start: Place, shape: Place) -> Int64
     """Where in the whole array each id 0..``count`` of a block has its first pixel; the largest int64 for none."""
     flat = labels.ravel()
     first = np.full(count + 1, _NEVER, np.int64)
-    new = np.flatnonzero(np.diff(flat, prepend=-1))  # ids come in runs
-    np.minimum.at(first, flat[new], new)
+    new = np.concatenate([np.arange(min(1, flat.size)), 1 + np.flatnonzero(flat[1:] != flat[:-1])])  # ids come in runs
+    first[flat[new[::-1]]] = new[::-1]  # what is assigned last stays
     seen = np.flatnonzero(first < _NEVER)
     within = np.unravel_index(first[seen], labels.shape)
     first[seen] = np.ravel_multi_index([p + a for p, a in zip(within, start, strict=True)], tuple(shape))
@@ -137,15 +136,15 @@ def first_pixels(labels: Array, count: int, start: Place, shape: Place) -> Int64
 
 
 def _joined(layer: str, grid: Grid, cache: Cache) -> Pieces:
-    size, first, at_edge, offset, total = [], [], [], {}, 0
+    size, first, at_edge, own, total = [], [], [], {}, 0
     for index in grid:
         ends = cache.store.get(key_of(layer + _ENDS, index))
         size.append(ends["size"])
         first.append(ends["first"])
         at_edge.append(ends["at_edge"])
-        offset[index] = total
-        total += len(ends["size"])
-    pairs = [pair for index in grid for pair in _same(layer, grid, index, cache, offset)]
+        own[index] = slice(total, total + len(ends["size"]))
+        total = own[index].stop
+    pairs = [pair for index in grid for pair in _same(layer, grid, index, cache, own)]
     joined = np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)
     graph = coo_array((np.ones(joined.shape[1], np.int8), (joined[0], joined[1])), shape=(total, total))
     count, component = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int64))
@@ -154,11 +153,11 @@ def _joined(layer: str, grid: Grid, cache: Cache) -> Pieces:
     np.minimum.at(firsts, component, np.concatenate([*first, np.zeros(0, np.int64)]))
     sizes = np.bincount(component, weights=np.concatenate([*size, np.zeros(0)]), minlength=count).astype(np.int64)
     edges = np.bincount(component, weights=np.concatenate([*at_edge, np.zeros(0)]), minlength=count) > 0
-    pieces = Pieces(sizes, firsts, edges, np.zeros(count, np.int64), grid, cache, layer, component, offset)
+    pieces = Pieces(sizes, firsts, edges, np.zeros(count, np.int64), grid, cache, layer, component, own)
     return pieces.keep(np.ones(count, bool))
 
 
-def _same(layer: str, grid: Grid, index: Index, cache: Cache, offset: dict[Index, int]) -> list[Int64]:
+def _same(layer: str, grid: Grid, index: Index, cache: Cache, own: dict[Index, slice]) -> list[Int64]:
     """Pairs of pieces of this block and of those behind it that have a pixel in common, (2, n) each."""
     found = []
     start, stop = grid.bounds(index)
@@ -172,11 +171,12 @@ def _same(layer: str, grid: Grid, index: Index, cache: Cache, offset: dict[Index
         for steps in itertools.product(*behind):
             beyond = dict(zip(others, steps, strict=True)) | {axis: 1}
             neighbour = tuple(i + beyond[a] for a, i in enumerate(index))
-            own = tail[tuple(slice(n, n + 1) if step else slice(0, n) for step, n in zip(steps, sides, strict=True))]
+            ours = tail[tuple(slice(n, n + 1) if step else slice(0, n) for step, n in zip(steps, sides, strict=True))]
             head = cache.get(key_of(layer + _ENDS, neighbour), f"head{axis}")
-            theirs = head[tuple(slice(0, n) for n in own.shape)]
-            both = own > 0
-            ends = np.stack([own[both] + np.int64(offset[index] - 1), theirs[both] + np.int64(offset[neighbour] - 1)])
+            theirs = head[tuple(slice(0, n) for n in ours.shape)]
+            both = ours > 0
+            first, second = (np.int64(own[at].start - 1) for at in (index, neighbour))
+            ends = np.stack([ours[both] + first, theirs[both] + second])
             found.append(np.unique(ends, axis=1))
     return found
 

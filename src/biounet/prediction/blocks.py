@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from biounet.images.normalize import Scale, measure_regions
 from biounet.images.regions import Regions
-from biounet.inference.block_store import FolderStore
 from biounet.inference.engines import Engine
 from biounet.inference.memory import CACHE_BYTES, Budget
 from biounet.inference.predict import instance_settings
@@ -29,6 +28,7 @@ from biounet.labels.instances import CELL, mark
 from biounet.labels.kinds import weights
 from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
+from biounet.prediction.block_store import FolderStore
 from biounet.prediction.claim import claim, identity_of
 from biounet.prediction.region import Region
 from biounet.prediction.request import Request
@@ -125,7 +125,7 @@ class Job:
         beside = near + reach if len(self.model.classes) > 2 else 0
         found = blocks_wanted(
             self.grid,
-            lambda index: (self.store.get(key_of(_TILES, index))["ids"] & CELL) > 0,
+            lambda index: (self.store.get(key_of(_TILES, index), "ids")["ids"] & CELL) > 0,
             self.there,
             lambda start, stop: region.near(self.view.item, self.view.shape, start, stop, by=near),
             margin=reach,
@@ -165,12 +165,12 @@ class Job:
     def read_ids(self, start: Place, stop: Place) -> Array:
         """Marks or class ids of a window, from the tiles."""
         dtype = np.uint8 if self.model.task == "instances" else np.uint16
-        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, "ids"), dtype)
+        return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, "ids")[part], dtype)
 
     def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
         """One class of "probabilities" or "weights", (*window), from the tiles."""
         dtype = np.float32 if name == "probabilities" else np.uint16
-        return self.grid.assemble(start, stop, lambda index: self._of_tile(index, name, channel), dtype)
+        return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, name, channel)[part], dtype)
 
     def _of_tile(self, index: Index, name: str, channel: int | None = None) -> Array:
         """What a tile left; 0 where it was left out."""
@@ -192,7 +192,8 @@ class Job:
                     part = tuple(
                         slice(max(a, s) - a, min(b, e) - a) for a, b, s, e in zip(start, stop, first, last, strict=True)
                     )
-                    tiled[(slice(None), *part)] = self.store.get(key_of(_TILES, index))[f"{_PROBE}{number}"]
+                    probe = f"{_PROBE}{number}"
+                    tiled[(slice(None), *part)] = self.store.get(key_of(_TILES, index), probe)[probe]
                 yield whole, tiled
 
         return compare_seams(iter(pairs()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.writing import whole_file
-from biounet.inference.block_store import FolderStore
+from biounet.prediction.block_store import FolderStore
 
 _NAMED = {  # what tells tiles from others, by the names of the command line
     "model": "model",

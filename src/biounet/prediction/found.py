@@ -70,7 +70,8 @@ def find(job: Job, budget: Budget) -> Found:
         settings = instance_settings(model.postprocessing)
         side = budget.block(view.ndim, reach(settings))
         grid = Grid(view.shape, tuple(min(side, n) for n in view.shape))
-        store = job.store.within(f"objects-{side}")  # blocks of another side, as another memory limit makes, are others
+        # blocks of another side, as another memory limit makes, are others; made again sooner than forced to disk
+        store = job.store.within(f"objects-{side}", lasting=False)
         joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
         classes = _object_classes(job, joined) if len(model.classes) > 2 else None
         found = Found(job, view.on_file(joined.read), joined.count, classes)
