@@ -66,5 +66,5 @@ def test_how_a_model_was_trained_in_words():
     assert trained_in_words({}) == "it does not say how it was trained"
     folds = {"steps": 80, "seed": 3, "folds": 2, "estimate": estimate(scored(0.2, 0.4, 0.6, 0.8))}
     assert trained_in_words(folds) == (
-        "2 folds, each trained 80 steps with seed 3; on 4 held-back images: score 0.500, seg 0.500"
+        "2 folds, each trained 80 steps with seed 3; on 4 held-back images of the folds: score 0.500, seg 0.500"
     )

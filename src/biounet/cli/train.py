@@ -16,12 +16,25 @@ if TYPE_CHECKING:
     from biounet.datasets.layouts import Dataset
 
 
+DataArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Folder with images and annotations, as it is, or a file or pattern; or --images and --masks."),
+]
+
 FoldsOption = Annotated[
     str | None,
     typer.Option(
         "--folds",
         help="Cross-validation: a number of folds, or each to leave out one image at a time. The model is their "
-        "ensemble; --budget is shared, --steps are those of each fold.",
+        "ensemble, or with --refit a single network; --budget is shared, --steps are those of each fold.",
+    ),
+]
+
+RefitOption = Annotated[
+    bool,
+    typer.Option(
+        "--refit",
+        help="With --folds: train one network more, on all images, which is the model instead of their ensemble.",
     ),
 ]
 
@@ -35,12 +48,7 @@ TensorBoardOption = Annotated[
 
 def train(
     out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder with images and annotations, as it is, or a file or pattern; or --images and --masks."
-        ),
-    ] = None,
+    data: DataArgument = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     network: Annotated[str, typer.Option(help="unet, fcn8s, fcn16s, fcn32s or patch_cnn.")] = "unet",
     from_: Annotated[
@@ -58,6 +66,7 @@ def train(
         str | None, typer.Option(help="Images held back: 'slices 20-23', a folder, or names.")
     ] = None,
     folds: FoldsOption = None,
+    refit: RefitOption = False,
     images: options.Images = None,
     masks: options.Masks = None,
     skip_bad: options.SkipBad = False,
@@ -94,8 +103,8 @@ def train(
     of = settings.data
     dataset = find_dataset(data, images=images, masks=masks, ndim=of.ndim, colours=of.colours, skip_bad=skip_bad)
     seconds = None if budget is None else parse_duration(budget)
-    how: dict[str, Any] = {"settings": settings, "folds": _parse_folds(folds), "seed": seed, "device": device}
-    how |= {"steps": steps, "budget": seconds, "start_from": from_}
+    how: dict[str, Any] = {"settings": settings, "folds": _parse_folds(folds), "refit": refit}
+    how |= {"steps": steps, "budget": seconds, "start_from": from_, "seed": seed, "device": device}
     if dry_run:
         _rehearse(console, dataset, processes=processes, **how)
         return

@@ -17,7 +17,8 @@ class TrainingListener:
         self.bar = bar
         self.summary: dict[str, Any] = {}
         self._fold = 0  # whose event is heard; 0 outside folds
-        self._folds = 1
+        self._name = ""  # of that fold
+        self._steps = 0  # of all folds together
         self._said: set[str] = set()  # of all folds together
         self._done: dict[int, int] = {}  # steps, loss and score of each fold
         self._loss: dict[int, float] = {}
@@ -27,13 +28,15 @@ class TrainingListener:
         getattr(self, f"_{type(event).__name__.lower()}")(event)
 
     def _infold(self, event: Any) -> None:
-        self._fold, self._folds = event.fold, event.folds
+        self._fold, self._name = event.fold, event.name
         self(event.event)
         self._fold = 0
 
     def _planned(self, event: Any) -> None:
         """All that was decided and not said before; of other folds than the first only where they begin."""
         self._done[self._fold] = event.resumed_at
+        if self._fold == 0:
+            self._steps = event.steps
         for line in event.statements if self._fold < 2 else event.statements[-1:]:
             if self._fold == 0 or line not in self._said:
                 self.console.note(self._named(line))
@@ -49,7 +52,7 @@ class TrainingListener:
         self._done[fold] = event.step
         done = sum(steps for of, steps in self._done.items() if fold == 0 or of > 0)
         said = self._named(f"loss {self._loss[fold]:.3f} {self._score.get(fold, '')}")
-        self.bar.update(done, event.steps * (self._folds if fold else 1), said)
+        self.bar.update(done, self._steps, said)
 
     def _validated(self, event: Any) -> None:
         loss = self._loss.get(self._fold, 0.0)
@@ -64,7 +67,7 @@ class TrainingListener:
 
     def _row(self, event: Any, loss: float) -> dict[str, str]:
         """A validation in the live table."""
-        fold = {"fold": f"{self._fold}/{self._folds}"} if self._fold else {}
+        fold = {"fold": self._name.removeprefix("fold ")} if self._fold else {}
         scores = {f"held back {k}": f"{v:.4f}" for k, v in event.scores.items() if k != "selection"}
         return {**fold, "step": str(event.step), "loss": f"{loss:.4f}", **scores, "best": "*" * event.is_best}
 
@@ -76,7 +79,9 @@ class TrainingListener:
             return
         self.bar.end_table()
         folds = event.model.training.get("folds")
-        each = "" if folds is None else f" in each of {folds} folds"
+        each = (
+            "" if folds is None else f" in each of {folds} folds" + " and on all images" * event.model.training["refit"]
+        )
         self.console.note(
             f"{how} step {event.step} of {event.steps}{each} after {event.seconds:.0f} s: {event.out}"
             + ("; --resume goes on" if event.interrupted else "")
@@ -93,9 +98,9 @@ class TrainingListener:
             "task": event.model.task,
             "classes": list(event.model.classes),
             "statements": known["statements"],
-            **{key: known[key] for key in ("folds", "estimate") if key in known},
+            **{key: known[key] for key in ("folds", "refit", "estimate") if key in known},
         }
 
     def _named(self, line: str) -> str:
         """The line, with the fold that it is about."""
-        return f"fold {self._fold}/{self._folds}: {line}" if self._fold else line
+        return f"{self._name}: {line}" if self._fold else line

@@ -40,7 +40,10 @@ _ALIKE = 1.05  # pixels whose sides differ by less are taken as square
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before its first step. ``settings`` have every choice filled in; ``statements`` are printed and stored."""
+    """A run before its first step. ``settings`` have every choice filled in; ``statements`` are printed and stored.
+
+    ``taken_back``: the share of the class weights that is taken back at the end; None: as the held-back images want.
+    """
 
     settings: Settings
     network: nn.Module
@@ -50,6 +53,7 @@ class Plan:
     sampler: Sampler
     precision: str
     statements: tuple[str, ...]
+    taken_back: float | None = None
 
 
 def make_plan(

@@ -145,7 +145,13 @@ def _data(model: Trained) -> Iterator[str]:
     )
     how = _stated(known, "held back: ")
     chosen = f" ({how})" if how else ""
-    if folds := known.get("folds"):
+    folds = known.get("folds")
+    if folds and known.get("refit"):
+        yield (
+            f"It was judged by {folds} networks like it, one for each fold of a cross-validation, each trained without "
+            "the images of its fold."
+        )
+    elif folds:
         yield (
             f"The model is the mean of the probabilities of {folds} networks, one for each fold of a "
             "cross-validation, each trained without the images of its fold."
@@ -194,7 +200,9 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     of, loss = settings.get("training", {}), settings.get("loss", {})
     if not of or not loss:
         return
-    kept = "the weights of one step of each network" if "folds" in known else f"the weights of step {known['step']}"
+    kept = f"the weights of step {known['step']}"
+    if "folds" in known:
+        kept = "the last weights" if known.get("refit") else "the weights of one step of each network"
     border = ""
     if task == "instances" and loss["w0"]:
         border = (
@@ -213,7 +221,8 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     origin = known.get("from")
     start = f" from the weights of a trained model (SHA-256 {origin})" if origin else ""
     steps = known.get("steps_done", known["steps"])  # files of before early ends lack the first
-    best = "" if known.get("score") is None else ", which scored best on the held-back images"
+    unscored = known.get("score") is None or known.get("refit")
+    best = "" if unscored else ", which scored best on the held-back images"
     yield (
         f"It was minimised{start} in {counted(steps, 'step')} of {counted(of['batch_size'], 'sample')}"
         f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."

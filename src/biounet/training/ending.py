@@ -82,11 +82,13 @@ def _settled(
 
 
 def _take_back_class_weights(network: nn.Module, data: TrainingData, plan: Plan, validator: Validator) -> float:
-    """For classes: as much as the held-back images want (see `priors`); the share of it."""
+    """For classes: the plan's share, or as much as the held-back images want (see `priors`); the share of it."""
     head = getattr(network, "head", None)
     if data.meaning.task != "classes" or head is None or getattr(head, "bias", None) is None:
         return 0.0
     weights = plan.sampler.class_weights
-    share = best_share(validator.probabilities(network), [e.labels for e in validator.examples], weights)
+    share = plan.taken_back
+    if share is None:
+        share = best_share(validator.probabilities(network), [e.labels for e in validator.examples], weights)
     take_back(head, weights, share)
     return share

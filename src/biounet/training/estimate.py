@@ -87,7 +87,9 @@ def trained_in_words(training: Mapping[str, Any]) -> str:
     if steps is None:
         return "it does not say how it was trained"
     said = f"trained {counted(steps, 'step')} with seed {training.get('seed')}"
-    if "folds" in training:
+    if training.get("refit"):
+        said = f"{said} on all images, after {training['folds']} folds of as many"
+    elif "folds" in training:
         said = f"{training['folds']} folds, each {said}"
     elif kept != steps:
         said += f", the weights of step {kept} kept"
@@ -96,7 +98,8 @@ def trained_in_words(training: Mapping[str, Any]) -> str:
     } or training.get("estimate", {}).get("mean", {})
     scores = ", ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
     count = len(judged_images(training))
-    return f"{said}; on {counted(count, 'held-back image')}: {scores}" if scores else said
+    of = " of the folds" if "folds" in training else ""
+    return f"{said}; on {counted(count, 'held-back image')}{of}: {scores}" if scores else said
 
 
 def _counted(images: Sequence[Mapping[str, Any]]) -> str:

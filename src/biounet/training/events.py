@@ -41,11 +41,16 @@ class Noted:
 
 @dataclass(frozen=True)
 class InFold:
-    """What happened in a fold of a cross-validation, 1 to ``folds``."""
+    """What happened in a fold of a cross-validation, 1 to ``folds``; one more is the run on all images after them."""
 
     fold: int
     folds: int
     event: TrainEvent
+
+    @property
+    def name(self) -> str:
+        """Which run of them it is, in words."""
+        return f"fold {self.fold}/{self.folds}" if self.fold <= self.folds else "all images"
 
 
 TrainEvent = Planned | StepDone | Validated | Noted | Finished | InFold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,13 @@ def held_out(job: FoldJob, models: Sequence[Model], device: str) -> HeldOut:
     return HeldOut(probabilities, scores, final, SELECTION[job.data.meaning.task])
 
 
-def model_of_folds(job: FoldJob, models: Sequence[Model], found: HeldOut, said: Sequence[str]) -> Model:
-    """The ensemble of the folds' models, with the estimate. ``said``: statements about the folds."""
+def model_of_folds(
+    job: FoldJob, models: Sequence[Model], found: HeldOut, said: Sequence[str], *, on_all: Model | None = None
+) -> Model:
+    """The ensemble of the folds' models, or the model trained ``on_all`` images after them, with the estimate.
+
+    ``said``: statements about the folds.
+    """
     first, images = models[0].training, [example.name for example in job.data.examples]
     estimated = estimate(found.scores)
     common = [text for text in first["statements"] if not text.startswith("held back: ")]
@@ -63,6 +68,7 @@ def model_of_folds(job: FoldJob, models: Sequence[Model], found: HeldOut, said: 
         **first,
         "seed": job.seed,
         "folds": len(models),
+        "refit": on_all is not None,
         "members": [model.sha256 for model in models],
         "member_steps": [model.training["step"] for model in models],
         "steps_done": max(model.training["steps_done"] for model in models),
@@ -75,6 +81,9 @@ def model_of_folds(job: FoldJob, models: Sequence[Model], found: HeldOut, said: 
         "objects": _objects(job) if first["objects"] is not None else None,
         "statements": [*common, *said, *in_words(estimated, of_score=found.of_score)],
     }
+    if on_all is not None:
+        shares = {"class_weights_taken_back": on_all.training["class_weights_taken_back"]}
+        return replace(on_all, training=training | shares, postprocessing=found.postprocessing)
     return joined(models, training=training, postprocessing=found.postprocessing)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from biounet.model_file import Model, load_model
 from biounet.planning.data import TrainingData
@@ -29,7 +32,7 @@ class FoldJob:
 
     ``out``: the model file of the whole cross-validation, or None. ``origin``: the model that every fold goes on
     from. ``steps``: of each fold. Fold k, counted from 0, is a run with seed ``seed + k`` that holds back the images
-    of ``splits[k]``.
+    of ``splits[k]``. ``refit``: whether one more run learns from all images afterwards, with the next seed.
     """
 
     data: TrainingData
@@ -39,6 +42,12 @@ class FoldJob:
     out: Path | None
     origin: Model | None = None
     steps: int = 0
+    refit: bool = False
+
+    @property
+    def runs(self) -> int:
+        """How many there are, that on all images included."""
+        return len(self.splits) + self.refit
 
     @property
     def files(self) -> RunFiles:
@@ -52,9 +61,7 @@ class FoldJob:
 
     def begun(self, fold: int, device: str, *, listen: Listener, files: RunFiles) -> Run:
         """The run of a fold, its plan made."""
-        start, split, seed = time.perf_counter(), self.splits[fold], self.seed + fold
-        plan = make_plan(self.data, self.settings, seed=seed, device=device, start=self.origin, fold=split)
-        return Run(self.data, plan, seed=seed, files=files, listen=listen, start=start, is_fold=True)
+        return self._begun(fold, self.splits[fold], device, listen, files)
 
     def run(self, fold: int, device: str, *, listen: Listener, stop: Stop) -> Model:
         """Train a fold, or go on with it, and return its model; a finished one is read from its file.
@@ -62,10 +69,37 @@ class FoldJob:
         Ends as `Run.go` does.
         """
         files = self.files.fold(fold + 1)
+        return self._run(files, lambda: self.begun(fold, device, listen=listen, files=files), device, stop)
+
+    def run_on_all(self, models: Sequence[Model], device: str, *, listen: Listener, stop: Stop) -> Model:
+        """As `run`, but nothing is held back, and post-processing is not tuned.
+
+        Of the class weights as much is taken back as in the folds' ``models`` on average.
+        """
+        split = Split(tuple(self.data.examples), (), "nothing: every image is learnt from; the folds have judged")
+        share = float(np.mean([model.training["class_weights_taken_back"] for model in models]))
+        files, number = self.files.all_images, len(self.splits)
+        return self._run(files, lambda: self._begun(number, split, device, listen, files, share), device, stop)
+
+    def _begun(
+        self,
+        number: int,
+        split: Split,
+        device: str,
+        listen: Listener,
+        files: RunFiles,
+        taken_back: float | None = None,
+    ) -> Run:
+        start, seed = time.perf_counter(), self.seed + number
+        plan = make_plan(self.data, self.settings, seed=seed, device=device, start=self.origin, fold=split)
+        plan = replace(plan, taken_back=taken_back)
+        return Run(self.data, plan, seed=seed, files=files, listen=listen, start=start, is_fold=True)
+
+    def _run(self, files: RunFiles, begun: Callable[[], Run], device: str, stop: Stop) -> Model:
         if files.out is not None and files.is_finished:
             return load_model(files.out)
         files.prepare("resume")
-        run = self.begun(fold, device, listen=listen, files=files)
+        run = begun()
         run.begin(device, self.steps, None, origin=self.origin_sha256)
         return run.go(stop)
 
@@ -82,7 +116,14 @@ class FoldJob:
 
 
 def fold_job(
-    data: TrainingData, settings: Settings, folds: Folds, *, seed: int, out: Path | None, origin: Model | None
+    data: TrainingData,
+    settings: Settings,
+    folds: Folds,
+    *,
+    seed: int,
+    out: Path | None,
+    origin: Model | None,
+    refit: bool = False,
 ) -> FoldJob:
     """The folds of these data; images that show the same are held back together. Errors as of `fold_splits`."""
     groups = alike_groups([example.name for example in data.examples], data.thumbnails)
@@ -93,4 +134,4 @@ def fold_job(
         sequence=data.sequence,
         groups=groups,
     )
-    return FoldJob(data, settings, splits, seed, out, origin)
+    return FoldJob(data, settings, splits, seed, out, origin, refit=refit)

@@ -46,10 +46,13 @@ def _result(model: Model, seconds: float) -> Numbers:
 
 
 def _words(model: Model) -> list[str]:
+    made = "the ensemble of all members, whose probabilities are averaged: it"
+    if model.training["refit"]:
+        made = "one network more, trained on all images as long as each member, the last weights kept: it"
     return [
         *in_words(model.training["estimate"], of_score=SELECTION[model.task]),
         "Each image was predicted by the one member that did not learn from it, with post-processing tuned on the "
-        "images of the other folds. The model is the ensemble of all members, whose probabilities are averaged: it "
+        f"images of the other folds. The model is {made} "
         "learnt from every image, and cannot be judged on any of them. The best step of each fold was chosen on its "
         "own held-back images, which is slightly kind to the estimate.",
     ]
@@ -62,7 +65,8 @@ def _folds(model: Model) -> Table:
         [f"fold {fold}", ", ".join(_held(model, fold)), step, *(found["folds"][name][fold - 1] for name in names)]
         for fold, step in enumerate(steps, start=1)
     ]
-    note = "Each fold has a report of its own, in fold-1.safetensors.run and so on beside this page."
+    on_all = ", and the network of all images in all-images.safetensors.run" if model.training["refit"] else ""
+    note = f"Each fold has a report of its own, in fold-1.safetensors.run and so on beside this page{on_all}."
     return Table("", ["fold", "held back", "best at step", *names], rows, note)
 
 

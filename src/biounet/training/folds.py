@@ -25,7 +25,7 @@ from biounet.training.fold_ending import fold_figures, held_out, model_of_folds
 from biounet.training.fold_job import FoldJob
 from biounet.training.fold_report import write_fold_report
 from biounet.training.fold_workers import run_side_by_side, threads_of_each
-from biounet.training.interrupts import stop_requests
+from biounet.training.interrupts import Stop, stop_requests
 from biounet.training.run_files import RunFiles
 from biounet.training.state import NO_FACTS, differing_facts
 
@@ -59,9 +59,10 @@ class CrossValidation:
         count = len(self.devices)
         together = (f"{count} folds at a time, on {', '.join(self.devices)}",) if count > 1 else ()
         splits = [f"held back in fold {k}: {split.reason}" for k, split in enumerate(self.job.splits, start=1)]
-        self.decided = (f"cross-validation in {self.folds} folds", *splits)
+        last = ("after the folds a network learns from all images, as long as each of them: it is the model",)
+        self.decided = (f"cross-validation in {self.folds} folds", *splits, *(last if self.job.refit else ()))
         self.said = (*self.decided, *together, said)
-        self.listen(Planned((*self.job.data.statements, *self.said), steps * self.folds))
+        self.listen(Planned((*self.job.data.statements, *self.said), steps * self.job.runs))
 
     def expect(self) -> tuple[str, ...]:
         """What a fold decides, and the time, memory and disk that it will take."""
@@ -70,33 +71,37 @@ class CrossValidation:
         return (*run.plan.statements, *(f"each fold, {text}" for text in run.expect()))
 
     def go(self) -> Model:
-        """Train all folds, or go on with them, and make one model of them.
+        """Train all folds, or go on with them, and make one model of them, or train one on all images (``refit``).
 
         Ctrl-C and SIGTERM end each fold under way after its step, with its state and a model; then
         KeyboardInterrupt is raised.
         """
         try:
-            models = self._trained()
+            with stop_requests() as stop:
+                models = self._trained(stop)
+                on_all = self._trained_on_all(models, stop) if self.job.refit else None
         except KeyboardInterrupt:
-            self.listen(Noted("interrupted before all folds were trained: there is no model of all yet"))
+            self.listen(Noted("interrupted before all was trained: there is no model of all yet"))
             raise
-        return self._finish(models)
+        return self._finish(models, on_all)
 
-    def _trained(self) -> list[Model]:
+    def _trained(self, stop: Stop) -> list[Model]:
         if len(self.devices) > 1:
             found = run_side_by_side(self.job, range(self.folds), self.devices, self.listen)
             return [found[fold] for fold in range(self.folds)]
         models = []
-        with stop_requests() as stop:
-            for fold in range(self.folds):
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                models.append(self.job.run(fold, self.devices[0], listen=self._listener_of(fold), stop=stop))
+        for fold in range(self.folds):
+            _go_on(stop)
+            models.append(self.job.run(fold, self.devices[0], listen=self._listener_of(fold), stop=stop))
         return models
 
-    def _finish(self, models: Sequence[Model]) -> Model:
+    def _trained_on_all(self, models: Sequence[Model], stop: Stop) -> Model:
+        _go_on(stop)
+        return self.job.run_on_all(models, self.devices[0], listen=self._listener_of(self.folds), stop=stop)
+
+    def _finish(self, models: Sequence[Model], on_all: Model | None) -> Model:
         found = held_out(self.job, models, self.devices[0])
-        model = model_of_folds(self.job, models, found, self.decided)
+        model = model_of_folds(self.job, models, found, self.decided, on_all=on_all)
         files, report = self.job.files, self.job.files.report
         if files.out and report:
             model = replace(model, sha256=save_model(files.out, model))
@@ -111,14 +116,21 @@ class CrossValidation:
 
     def _chosen(self, steps: int | None, budget: float | None) -> tuple[int, str]:
         if steps is not None:
-            return steps, f"{steps} steps in each of {self.folds} folds, as asked"
+            return steps, f"{steps} steps in each of {self.folds} folds{self._and_after}, as asked"
         budget = DEFAULT_BUDGET_S if budget is None else budget
-        rounds = math.ceil(self.folds / len(self.devices))
+        rounds = math.ceil(self.folds / len(self.devices)) + self.job.refit
         run = self.job.begun(0, self.devices[0], listen=_unheard, files=RunFiles(None))
         run.prepare(self.devices[0], origin=self.job.origin_sha256)
         with _threads(threads_of_each(self.devices)[0]):
             found = run.calibrate((budget - self._seconds()) / rounds)
-        return found.steps, f"a budget of {budget:g} s, shared by {self.folds} folds, buys each {found}"
+        return (
+            found.steps,
+            f"a budget of {budget:g} s, shared by {self.folds} folds{self._and_after}, buys each {found}",
+        )
+
+    @property
+    def _and_after(self) -> str:
+        return " and the network that learns from all images" if self.job.refit else ""
 
     def _resumed(self, steps: int | None, budget: float | None) -> tuple[int, str]:
         """The number of steps of the cross-validation that is gone on with, which must be the same one."""
@@ -137,6 +149,7 @@ class CrossValidation:
     def _facts(self) -> dict[str, Any]:
         return {
             "folds": self.folds,
+            "refit": self.job.refit,
             "data": self.job.data.digest,
             "seed": self.job.seed,
             "from": self.job.origin_sha256,
@@ -169,6 +182,12 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _go_on(stop: Stop) -> None:
+    """Raise KeyboardInterrupt where an end was asked for."""
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _unheard(event: object) -> None:

@@ -27,7 +27,7 @@ def repeat_command(training: Mapping[str, Any]) -> str:
         words += ["--from", "START.safetensors"]
     words += ["--steps", str(training["steps"]), "--seed", str(training["seed"])]
     if "folds" in training:
-        words += ["--folds", str(training["folds"])]
+        words += ["--folds", str(training["folds"]), *["--refit"] * bool(training.get("refit"))]
     if (held_back := settings["data"]["validation"]) is not None:
         words += ["--validation", held_back]
     usual = dict(dotted(read_settings(settings["preset"], values={"network.name": network}).model_dump(mode="json")))

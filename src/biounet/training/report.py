@@ -134,7 +134,7 @@ def _result(training: Mapping[str, Any], task: str, progress: Progress) -> Numbe
         [
             (
                 "score",
-                "not scored yet" if score is None else f"{score:.3f}",
+                ("not scored" + " yet" * bool(held_back)) if score is None else f"{score:.3f}",
                 f"{SELECTION[task]}, {held_back} held back",
             ),
             ("best at step", training["step"], f"of {progress.steps}"),
@@ -169,6 +169,8 @@ def _curves(metrics: Sequence[Mapping[str, Any]], selection: str) -> list[Block]
 
 def _pictures(figures: Sequence[Figure], training: Mapping[str, Any]) -> list[Block]:
     names = training["validation_images"]
+    if not names:
+        return [Text("Nothing was held back: see what was decided, below.")]
     overlapping = sorted(set(names) & set(training["training_images"]))
     by = "the best weights" if "validation_scores" in training else "the weights of the last validation, not tuned yet"
     said = f"Predicted by {by}. {len(figures)} of {len(names)} are shown."

@@ -57,6 +57,7 @@ class Run:
     """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
 
     ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    Where nothing is held back nothing is validated, and the last weights are the best.
     ``together``: the processes that train it; only the first has ``files`` and a listener.
     """
 
@@ -75,6 +76,9 @@ class Run:
         self.data, self.plan, self.settings, self.seed = data, plan, plan.settings, seed
         self.files, self.listen, self.start, self.is_fold = files, listen, start, is_fold
         self.together = together
+        self.training = plan.settings.training
+        if not plan.split.validation:
+            self.training = self.training.model_copy(update={"validations": 0})
         self.validator = Validator(
             plan.split.validation,
             plan.normalisation,
@@ -95,7 +99,7 @@ class Run:
         return self.together.of_first(lambda: self._score(network))
 
     def _score(self, network: nn.Module) -> dict[str, float]:
-        if self.state.step <= steps_with_batch_statistics(self.steps, self.settings.training):
+        if self.state.step <= steps_with_batch_statistics(self.steps, self.training):
             settle_batch_norm(network, self.plan.sampler, seed=self.seed, precision=self.plan.precision)
         return self.validator(network)
 
@@ -178,7 +182,7 @@ class Run:
             self.state,
             self.plan.sampler,
             self.score,
-            self.settings.training,
+            self.training,
             seed=self.seed,
             precision=self.plan.precision,
             budget_s=budget_s,
@@ -192,7 +196,7 @@ class Run:
         """Time, memory and disk that this run will take, from steps that were timed on a copy."""
         if self.pace.step_s is None:
             self.calibrate(DEFAULT_BUDGET_S)
-        step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.settings.training.validations)
+        step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.training.validations)
         seconds = self.steps * step_s + validations * self.pace.validation_s
         values = sum(p.numel() for p in self.plan.network.parameters())
         return (
@@ -207,7 +211,7 @@ class Run:
 
         That is by Ctrl-C and SIGTERM, or by ``stop`` where one is given.
         """
-        due = validation_steps(self.steps, self.settings.training.validations)
+        due = validation_steps(self.steps, self.training.validations)
         with nullcontext(stop) if stop is not None else stop_requests() as stop, closing(self._events()) as events:
             for event in events:
                 self._refuse_divergence(event)
@@ -235,7 +239,7 @@ class Run:
             self.state,
             self.plan.sampler,
             self.score,
-            self.settings.training,
+            self.training,
             steps=self.steps,
             seed=self.seed,
             precision=self.plan.precision,

@@ -19,6 +19,7 @@ Existing = Literal["refuse", "resume", "overwrite"]
 _STATE, _METRICS = "state.safetensors", "metrics.jsonl"
 _LAST, _FACTS, _REPORT = "last.safetensors", "run.json", "report.html"
 _FOLDS, _TENSORBOARD = "folds.json", "tensorboard"
+_MEMBERS = ("fold-*.safetensors", "all-images.safetensors")  # models of a cross-validation
 
 
 class RunFiles:
@@ -56,6 +57,11 @@ class RunFiles:
     def fold(self, number: int) -> RunFiles:
         """The files of a fold, 1, 2, ...: a model of its own, and a run folder beside it."""
         return RunFiles(self._path(f"fold-{number}.safetensors"))
+
+    @property
+    def all_images(self) -> RunFiles:
+        """The files of the network that learns from all images after the folds, as those of a fold."""
+        return RunFiles(self._path("all-images.safetensors"))
 
     @property
     def is_unfinished(self) -> bool:
@@ -108,9 +114,10 @@ class RunFiles:
             left = [*self.folder.glob(".*.part.*"), *self.out.parent.glob(f".*.part.{glob.escape(self.out.name)}")]
             if not (existing == "resume" and self.is_unfinished):
                 left += [self.folder / name for name in (_STATE, _METRICS, _LAST, _FACTS, _REPORT, _FOLDS)]
-                left += self.folder.glob("fold-*.safetensors")
-                for folder in (*self.folder.glob("fold-*.safetensors.run"), *self.folder.glob(_TENSORBOARD)):
-                    shutil.rmtree(folder)
+                left += [path for name in _MEMBERS for path in self.folder.glob(name)]
+                for name in (*(f"{name}.run" for name in _MEMBERS), _TENSORBOARD):
+                    for folder in self.folder.glob(name):
+                        shutil.rmtree(folder)
             for path in left:
                 path.unlink(missing_ok=True)
         except OSError as error:

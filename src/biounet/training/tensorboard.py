@@ -14,8 +14,9 @@ from biounet.training.loop import StepDone, Validated
 class TensorBoard:
     """Writes loss, learning rate and seconds of each step, and the scores of each validation, below ``folder``.
 
-    Of a cross-validation each fold has a folder of its own, ``fold-1`` and so on. What was written beyond the step at
-    which a run is resumed no longer counts. Raises `UsageError` where tensorboard is not installed.
+    Of a cross-validation each fold has a folder of its own, ``fold-1`` and so on, the run on all images
+    ``all-images``. What was written beyond the step at which a run is resumed no longer counts.
+    Raises `UsageError` where tensorboard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,14 +27,14 @@ class TensorBoard:
 
     def __call__(self, event: TrainEvent) -> None:
         if isinstance(event, InFold):
-            self._hear(event.event, event.fold)
+            self._hear(event.event, event.fold, f"fold-{event.fold}" if event.fold <= event.folds else "all-images")
         else:
-            self._hear(event, 0)
+            self._hear(event, 0, "")
 
-    def _hear(self, event: TrainEvent, fold: int) -> None:
+    def _hear(self, event: TrainEvent, fold: int, name: str) -> None:
         match event:
             case Planned() if fold not in self._writers:
-                self._writers[fold] = self._open(fold, event.resumed_at)
+                self._writers[fold] = self._open(name, event.resumed_at)
             case StepDone():
                 for name in ("loss", "learning_rate", "seconds"):
                     self._writers[fold].add_scalar(f"step/{name}", getattr(event, name), event.step)
@@ -44,8 +45,7 @@ class TensorBoard:
             case Finished():
                 self._writers[fold].close()
 
-    def _open(self, fold: int, resumed_at: int) -> Any:
+    def _open(self, name: str, resumed_at: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.folder / f"fold-{fold}" if fold else self.folder
-        return SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+        return SummaryWriter(str(self.folder / name), purge_step=resumed_at + 1 if resumed_at else None)

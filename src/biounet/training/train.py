@@ -36,6 +36,7 @@ def train(
     budget: float | None = None,
     seed: int = 0,
     folds: Folds | None = None,
+    refit: bool = False,
     existing: Existing = "refuse",
     network: Factory | None = None,
     start_from: Model | str | Path | None = None,
@@ -50,7 +51,8 @@ def train(
     (Z)YX int). ``out``: where the model file goes; None writes nothing. ``settings``: `Settings` or
     a preset's name. ``steps``, or a ``budget`` in seconds that is turned into steps once; default
     15 minutes. ``folds``: a number or "each" (leave one image out) for a cross-validation, whose model is the
-    ensemble of the folds; ``steps`` are then those of each fold, ``budget`` is that of all.
+    ensemble of the folds; ``steps`` are then those of each fold, ``budget`` is that of all. ``refit``: the model is
+    one network instead, trained on all images after the folds, with their estimate and post-processing.
     ``existing``: what to do when ``out`` or its run folder is there. ``network``:
     a factory (in_channels, classes) -> module with its ``geometry``, verified before use.
     ``start_from``: a model (or its file) to go on from, with a fresh optimiser and schedule.
@@ -68,7 +70,7 @@ def train(
     if isinstance(settings, str):
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
-    _check_folds(folds, settings, network)
+    _check_folds(folds, refit, settings, network)
     _check_together(processes, folds, network, device, settings)
     rank, _ = launched()
     files, listen = RunFiles(None if out is None or rank else Path(out)), listen or (lambda event: None)
@@ -76,7 +78,7 @@ def train(
     if folds is not None:
         devices = fold_devices(device)
         known, origin = read_training_data(data, settings.data, skip_bad=skip_bad), _origin(start_from)
-        folded = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin)
+        folded = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin, refit=refit)
         files.prepare(existing)
         whole = CrossValidation(folded, devices, listen=listen, start=start)
         whole.begin(steps, budget)
@@ -98,6 +100,7 @@ def rehearse(
     budget: float | None = None,
     seed: int = 0,
     folds: Folds | None = None,
+    refit: bool = False,
     device: str = "auto",
     start_from: Model | str | Path | None = None,
 ) -> Planned:
@@ -109,11 +112,11 @@ def rehearse(
     if isinstance(settings, str):
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
-    _check_folds(folds, settings, None)
+    _check_folds(folds, refit, settings, None)
     known = read_training_data(data, settings.data, skip_bad=False)
     origin = _origin(start_from)
     if folds is not None:
-        folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin)
+        folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin, refit=refit)
         whole = CrossValidation(folded, fold_devices(device), listen=_unheard, start=start)
         whole.begin(steps, budget)
         return Planned((*whole.said, *whole.expect()), whole.job.steps)
@@ -135,8 +138,10 @@ def _origin(start_from: Model | str | Path | None) -> Model | None:
     return origin
 
 
-def _check_folds(folds: Folds | None, settings: Settings, network: Factory | None) -> None:
+def _check_folds(folds: Folds | None, refit: bool, settings: Settings, network: Factory | None) -> None:
     if folds is None:
+        if refit:
+            raise UsageError("--refit: trains on all images after the folds of a cross-validation; give --folds too")
         return
     if folds != "each" and folds < 2:
         raise UsageError(f"--folds {folds}: give a number from 2 on, or each to leave out one image at a time")
