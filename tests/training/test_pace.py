@@ -46,13 +46,17 @@ def test_a_machine_that_slows_is_said_once_and_again_when_it_gets_worse():
 )
 def test_a_curve_that_still_rises_names_the_way_on(scores, rises):
     steps = [(10 * (k + 1), score) for k, score in enumerate(scores)]
-    said = said_of_rise(steps, Path("m.safetensors"))
+    said = said_of_rise(steps, Path("m.safetensors"), schedule="constant")
     assert (said is not None) == rises
     if rises:
         assert "--from m.safetensors --budget 15min" in said
-        assert "0.550 after two thirds of the run, 0.650 at its end" in said
-    assert said_of_rise(steps, None) is None
+        assert "0.550 after two thirds of the run, 0.650 at its end)" in said
+        falling = said_of_rise(steps, Path("m.safetensors"), schedule="cosine")
+        assert "at its end, in part because the learning rate falls to 0 there in every run)" in falling
+    assert said_of_rise(steps, None, schedule="cosine") is None
 
 
 def test_a_curve_without_its_beginning_says_nothing():
-    assert said_of_rise([(90, 0.5), (100, 0.6), (110, 0.7), (120, 0.8)], Path("m.safetensors")) is None
+    assert (
+        said_of_rise([(90, 0.5), (100, 0.6), (110, 0.7), (120, 0.8)], Path("m.safetensors"), schedule="cosine") is None
+    )

@@ -63,17 +63,20 @@ class Pace:
         )
 
 
-def said_of_rise(scores: Sequence[tuple[int, float]], out: Path | None) -> str | None:
+def said_of_rise(scores: Sequence[tuple[int, float]], out: Path | None, *, schedule: str) -> str | None:
     """The command that trains further, where the score on the held-back images still rose at the end of a run.
 
     ``scores``: steps and what was selected by, of the whole run, also of what came before it was resumed.
+    ``schedule``: of the learning rate; where it falls to 0, the score rises at the end of most runs.
     """
     last = scores[-1][0] if scores else 0
     early = [score for step, score in scores if step <= last * 2 / 3]
     late = [score for step, score in scores if step > last * 2 / 3]
     if out is None or len(scores) < _FEWEST or not early or not max(late) - max(early) >= _RISE:
         return None
+    falls = ", in part because the learning rate falls to 0 there in every run" if schedule == "cosine" else ""
     return (
         f"the score on the held-back images still rose ({max(early):.3f} after two thirds of the run, {max(late):.3f} "
-        f"at its end); more steps may pay: train the same data with --from {out} --budget 15min and another --out"
+        f"at its end{falls}); more steps may pay: train the same data with --from {out} --budget 15min and another "
+        "--out"
     )

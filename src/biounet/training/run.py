@@ -290,8 +290,10 @@ class Run:
             if not interrupted:
                 self.files.finish()
         self.listen(Finished(model, out, self.state.step, self.steps, self._seconds(), interrupted, report))
-        if not (interrupted or self.is_fold) and (said := said_of_rise(self.files.scores(), out)):
-            self.listen(Noted(said))
+        if not (interrupted or self.is_fold):
+            said = said_of_rise(self.files.scores(), out, schedule=self.training.schedule)
+            if said:
+                self.listen(Noted(said))
         return model
 
     def _seconds(self) -> float:
