@@ -5,7 +5,8 @@
 
 A small network is trained on synthetic cells (or give --model), then ``biounet predict`` runs once a size in a
 process of its own. The image is written in bands, never held as a whole; a block of synthetic cells is repeated in
-it, shifted and mirrored. Labels of the smallest size are compared with those computed in memory.
+it, shifted and mirrored. --apart predicts the largest again in two commands, the tiles and what comes after them:
+what another device for the network would spare, and what it would not.
 """
 
 from __future__ import annotations
@@ -36,19 +37,22 @@ def main() -> None:
     parser.add_argument("--memory", default="2GB")
     parser.add_argument("--model", type=Path, help="instead of a small one trained for this")
     parser.add_argument("--steps", type=int, default=300, help="of that training")
+    parser.add_argument("--apart", action="store_true", help="also the largest in two parts")
     parser.add_argument("--out", type=Path, help="folder to work in, kept afterwards")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         model = options.model or trained(folder, options.steps)
-        rows = []
-        for size in map(int, options.sizes.split(",")):
+        rows, sizes = [], [int(size) for size in options.sizes.split(",")]
+        for size in sizes:
             image = folder / f"{size}.tif"
             write_image(image, size)
             rows.append(predicted(model, image, folder / f"out_{size}", size, options.memory))
-            image.unlink()
             print(rows[-1], flush=True)
+            if options.apart and size == max(sizes):
+                print(apart(model, image, folder / f"apart_{size}", options.memory, rows[-1]["start_up"]), flush=True)
+            image.unlink()
         print(table(rows))
 
 
@@ -99,6 +103,16 @@ def predicted(model: Path, image: Path, out: Path, size: int, memory: str) -> di
         "peak_gib": peak / 2**30,
         "labels_changed_at_seams": one["seams"]["labels_changed"],
     }
+
+
+def apart(model: Path, image: Path, out: Path, memory: str, start_up: float) -> dict[str, float]:
+    """Seconds of the tiles alone, and of joining objects and writing them, each without starting up."""
+    seconds = {}
+    for name, option in (("tiles", ("--shard", "1/1")), ("joined_and_written", ("--merge",))):
+        begin = time.perf_counter()
+        run("predict", model, image, "--out", out, "--memory", memory, "--save", "labels", *option)
+        seconds[name] = time.perf_counter() - begin - start_up
+    return seconds
 
 
 def run(*arguments: object) -> int:
