@@ -26,11 +26,10 @@ import argparse
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -38,176 +37,20 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from biounet.datasets.annotation import load_labels
 from biounet.datasets.layouts import find_dataset
 from biounet.datasets.selection import select
 from biounet.evaluation.files import evaluate_files
-from biounet.images.writing import whole_file, write_labels
+from biounet.images.writing import whole_file
 from biounet.model_file import load_model, save_model
+from common.runs import RATES, Run, held_back, prepared, runs
 
 SCORES = {
     "instances": ("seg", "pq", "ap.0.50", "ap.0.75", "ap.0.90"),
     "classes": ("pixel_error", "v_rand", "v_info", "warping_error"),
 }
 NEAR_AND_FAR = ("pixel_error_near", "pixel_error_far")
-U373, HELA, U2OS, MIXED, EM = "PhC-C2DH-U373", "DIC-C2DH-HeLa", "dsb2018_u2os", "dsb2018_mixed", "isbi2012_em"
-_GREY, _COMPLETE = "mixed_grey", "hela_as_complete"  # made from DATA, in RESULTS/data
-_FEW, _HELD_OF_CURVE = "u2os_first_", "images 32-39"  # the first so many images and those that are held back
-FEW_IMAGES = (2, 4, 8, 16, 32)
-_LAST_OF_EACH_KIND = "the last fifth of each kind"
+EXPECTED = ("seg", "pq")  # of a model that chose itself what to hold back
 _STEPS = "steps.json"  # in a run's folder: what its budget was turned into
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training with its scores; ``time`` are the options that limit it, as ("--steps", "800").
-
-    ``scored``: the images scored, where not all that are held back (a slice beside the training ones is
-    held back as a guard). ``truth``: the data scored against, where not those learnt from. ``like``: no
-    training; the model of that run, without its splitting of touching components. ``rival``: `rival.py` with this
-    learning rate instead of biounet; "best" is the rate that scored best with seed 0, of those that are done.
-    """
-
-    name: str
-    data: str
-    held_back: str
-    time: tuple[str, ...]
-    settings: tuple[str, ...] = ()
-    seed: int = 0
-    scored: str = ""
-    truth: str = ""
-    like: str = ""
-    border_px: int = 0
-    preset: str = "standard"
-    rival: str = ""
-
-
-QUARTER = ("--budget", "15min")
-TEN_MINUTES = ("--budget", "10min")
-FIVE_MINUTES, TWENTY_MINUTES = ("--budget", "5min"), ("--budget", "20min")
-RATES = ("0.0003", "0.001", "0.003")  # of the rival
-SHORT = ("--steps", "800")
-_EM_HELD_BACK, _EM_SCORED = "slices 17-23", "slices 18-23"  # six to score, and one between as a guard
-_ABLATED = {
-    "full": (),
-    "no-border-weights": ("loss.w0=0",),
-    "no-line": ("loss.line_width=0",),
-    "no-elastic": ("augmentation.elastic_std_px=0",),
-}
-_SPLITS = {
-    U373: "slices 10-14",
-    HELA: "slices 6-8",
-    U2OS: "images 30-39",
-    _GREY: _LAST_OF_EACH_KIND,
-}
-
-
-def runs() -> list[Run]:
-    """All runs, by group/name."""
-    short = {U373: "u373", HELA: "hela", U2OS: "u2os", _GREY: "mixed"}
-    cells = [Run(f"cells/{short[data]}-seed0", data, held_back, QUARTER) for data, held_back in _SPLITS.items()]
-    cells += [replace(cells[2], name=f"cells/u2os-seed{seed}", seed=seed) for seed in (1, 2)]
-    ablation = []
-    for data in (HELA, U2OS):
-        for seed in (0, 1, 2):
-            for what, settings in _ABLATED.items():
-                name = f"ablation/{short[data]}-{what}-seed{seed}"
-                few = ("training.validations=4", *settings)
-                ablation.append(Run(name, data, _SPLITS[data], SHORT, few, seed))
-            full = f"ablation/{short[data]}-full-seed{seed}"
-            ablation.append(replace(ablation[-4], name=full.replace("full", "no-splitting"), like=full))
-    ignore = []
-    for what, held_back in (("t067", "slices 0-7"), ("t054+t067", "slices 0-6")):
-        one = Run(f"ignore/{what}-unknown", HELA, held_back, SHORT, ("training.validations=4",))
-        ignore += [one, replace(one, name=f"ignore/{what}-as-background", data=_COMPLETE, truth=HELA)]
-    replaced, window = [], []
-    for data, held, scored in ((EM, _EM_HELD_BACK, _EM_SCORED), (U2OS, _SPLITS[U2OS], "")):
-        for network in ("unet", "fcn8s", "fcn16s", "fcn32s", "patch_cnn"):
-            name = f"replaced/{short.get(data, 'em')}-{network}"
-            settings = ("training.validations=3", f"network.name={network}")  # whole images by windows take long
-            border = 5 if data == EM else 0
-            replaced.append(Run(name, data, held, TEN_MINUTES, settings, scored=scored, border_px=border))
-    for side in (33, 95):  # beside replaced/em-patch_cnn, whose windows have 65
-        settings = ("training.validations=3", "network.name=patch_cnn", f"network.window={side}")
-        one = Run(f"window/em-{side}", EM, _EM_HELD_BACK, TEN_MINUTES, settings, scored=_EM_SCORED, border_px=5)
-        window.append(one)
-    return [*cells, *ablation, *ignore, *replaced, *window, *recipes(), *curve()]
-
-
-def curve() -> list[Run]:
-    """The `standard` recipe for as long with fewer images of U2OS, the same ones held back."""
-    held = ("training.validations=4",)
-    return [Run(f"curve/u2os-{count}", f"{_FEW}{count}", "", FIVE_MINUTES, held, truth=U2OS) for count in FEW_IMAGES]
-
-
-def recipes() -> list[Run]:
-    """The recipes and MONAI's BasicUNet at equal time on every 2D set, on two of them with three seeds."""
-    sets = {
-        "em": (EM, _EM_HELD_BACK, _EM_SCORED),
-        **{name: (data, _SPLITS[data], "") for name, data in (("hela", HELA), ("u2os", U2OS), ("u373", U373))},
-        "mixed": (MIXED, _LAST_OF_EACH_KIND, ""),
-    }
-    few = ("training.validations=4",)
-    found = []
-    for name, (data, held, scored) in sets.items():
-        for seed in (0, 1, 2) if name in ("hela", "u2os") else (0,):
-            one = Run(f"matrix/{name}-standard-seed{seed}", data, held, FIVE_MINUTES, few, seed, scored=scored)
-            small = ("network.width=16", "training.tile=null", *few)
-            found += [
-                one,
-                replace(one, name=f"matrix/{name}-paper-seed{seed}", preset="paper"),
-                replace(one, name=f"matrix/{name}-paper_small-seed{seed}", preset="paper", settings=small),
-            ]
-            for rate in RATES if seed == 0 else ("best",):
-                found.append(replace(one, name=f"matrix/{name}-basicunet_{rate}-seed{seed}", rival=rate))
-        found.append(Run(f"longer/{name}-standard", data, held, TWENTY_MINUTES, (), scored=scored))
-    return found
-
-
-def prepared(name: str, root: Path, results: Path) -> Path:
-    """The folder of a data set, made first where it is not one of DATA itself."""
-    folder = results / "data" / name
-    if name == _GREY:
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            for file in sorted((root / MIXED / kind).glob("fluo*")):
-                shutil.copy(file, folder / kind)
-        return folder
-    if name.startswith(_FEW):
-        count, held = int(name.removeprefix(_FEW)), _first_held_back(root)
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            files = sorted((root / U2OS / kind).iterdir())
-            for file in (*files[: min(count, held)], *files[held:]):
-                shutil.copy(file, folder / kind)
-        return folder
-    if name == _COMPLETE:  # what the gold masks do not show is taken for background
-        for gold in sorted((root / HELA / "01_GT" / "SEG").glob("man_seg*.tif")):
-            frame = "t" + gold.stem.removeprefix("man_seg")
-            (folder / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / HELA / "01" / f"{frame}.tif", folder / "images")
-            write_labels(folder / "masks" / f"{frame}.tif", load_labels(gold)[0])
-        return folder
-    return root / name
-
-
-def _first_held_back(root: Path) -> int:
-    """Position of the first image of U2OS that is held back."""
-    names = [item.name for item in find_dataset(root / U2OS).items]
-    return min(select(names, _HELD_OF_CURVE, "--validation"))
-
-
-def held_back(run: Run, data: Path) -> str:
-    """What --validation names."""
-    if run.data.startswith(_FEW):
-        names = [item.name for item in find_dataset(data).items]
-        return ",".join(names[int(run.data.removeprefix(_FEW)) :])
-    if run.held_back != _LAST_OF_EACH_KIND:
-        return run.held_back
-    kinds: dict[str, list[str]] = {}
-    for item in find_dataset(data).items:
-        kinds.setdefault(item.name.partition("_")[0], []).append(item.name)
-    return ",".join(name for names in kinds.values() for name in names[-max(1, round(len(names) / 5)) :])
 
 
 def do(run: Run, root: Path, results: Path, device: str) -> None:
@@ -231,7 +74,7 @@ def do(run: Run, root: Path, results: Path, device: str) -> None:
     files = dict.fromkeys(str(items[i].image.path) for i in select([x.name for x in items], scored, "--only"))
     save = ("--save", "labels,probabilities,overlay")
     biounet(folder, "predict", str(model), *files, "--out", str(folder / "predicted"), *save, "--device", device)
-    save_scores(run, truth, folder, held, facts(model))
+    save_scores(run, truth, folder, held, {**facts(model), **({} if held else {"expected": expected(model)})})
 
 
 def save_scores(run: Run, truth: Path, folder: Path, held: str, known: dict[str, Any]) -> None:
@@ -303,7 +146,17 @@ def training_arguments(run: Run, data: Path, folder: Path, device: str) -> list[
     """Arguments of ``biounet train`` without its time."""
     settings = [word for setting in run.settings for word in ("--set", setting)]
     preset = ["--preset", run.preset] if run.preset != "standard" else []
-    given = ["--validation", held_back(run, data), "--seed", str(run.seed), *preset, *settings, "--device", device]
+    held = held_back(run, data)  # empty: biounet chooses
+    given = [
+        *(("--validation", held) if held else ()),
+        *run.options,
+        "--seed",
+        str(run.seed),
+        *preset,
+        *settings,
+        "--device",
+        device,
+    ]
     return [str(data), "--out", str(folder / "model.safetensors"), *given]
 
 
@@ -386,6 +239,14 @@ def facts(model: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def expected(model: Path) -> dict[str, Any]:
+    """Mean scores that a model file says to expect on new images: of its folds, or of the images it held back."""
+    training = load_model(model).training
+    if "estimate" in training:
+        return dict(training["estimate"]["mean"])
+    return {name: float(np.mean(values)) for name, values in training["validation_scores"].items()}
+
+
 def save_json(path: Path, values: dict[str, Any]) -> None:
     """Write values, whole or not at all."""
     with whole_file(path) as temporary:
@@ -401,6 +262,7 @@ def summary(chosen: Iterable[Run], results: Path) -> str:
         found = [json.loads((results / run.name / "scores.json").read_text(encoding="utf-8")) for run in of_group]
         for task in dict.fromkeys(scores["task"] for scores in found):
             more = [name for name in NEAR_AND_FAR if any(name in scores["mean"] for scores in found)]
+            more += [f"expected {name}" for name in EXPECTED if any("expected" in scores for scores in found)]
             header = ["run", "commit", "seed", "held back", "steps", "best", "seconds", *SCORES[task], *more]
             lines += [f"## {group}\n", row(header), row(["---"] * len(header))]
             lines += [line(run, s, results) for run, s in zip(of_group, found, strict=True) if s["task"] == task]
@@ -424,6 +286,7 @@ def line(run: Run, scores: dict[str, Any], results: Path) -> str:
         mean, ends = scores["mean"][name], scores["interval"].get(name)
         mean, ends = (mean[key], ends and ends[key]) if key else (mean, ends)
         cells.append("-" if mean is None else f"{mean:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
+    cells += [f"{scores['expected'][name]:.3f}" for name in EXPECTED if "expected" in scores]
     return row(cells)
 
 
@@ -446,7 +309,7 @@ def main() -> None:
     chosen = [r for r in runs() if any(fnmatch(r.name, w) or r.name.startswith(f"{w}/") for w in options.which)]
     if options.out is None or options.data is None:
         for run in chosen:
-            what = f"without splitting: {run.like}" if run.like else " ".join((*run.time, *run.settings))
+            what = f"without splitting: {run.like}" if run.like else " ".join((*run.time, *run.options, *run.settings))
             what = f"{what} rival {run.rival}" if run.rival else f"{what} {run.preset * (run.preset != 'standard')}"
             print(f"{run.name:40} {run.data:20} {run.held_back:30} {what}")
         print(f"{len(chosen)} runs; give --data and --out to do them")
