@@ -216,6 +216,14 @@ def test_a_csv_of_pairs_by_name_without_a_header_and_with_faults(tmp_path):
         find_dataset(tmp_path / "mine.csv")
 
 
+def test_pairs_of_one_name_in_several_folders_are_told_apart(tmp_path):
+    write(tmp_path, s1__img=IMAGE, s2__img=IMAGE, s1__drawn=CELLS, s2__drawn=CELLS)
+    (tmp_path / "pairs.csv").write_text("s1/img.tif,s1/drawn.tif\ns2/img.tif,s2/drawn.tif\n")
+    dataset = find_dataset(tmp_path)
+    assert [item.name for item in dataset.items] == ["s1_img", "s2_img"]
+    assert "2 images share their names with others: they are called s1_img, s2_img" in dataset.reasons
+
+
 def test_two_coco_files_are_one_too_many(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "b.json").write_text((tmp_path / "annotations.json").read_text())

@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Picture
 
+from biounet.datasets.dataset import Item, Source
 from biounet.datasets.layouts import find_dataset, load
-from biounet.datasets.pages import labels_persist
+from biounet.datasets.pages import labels_persist, uniquely_named
 from biounet.errors import DataError
 
 RNG = np.random.default_rng(5)
@@ -159,3 +162,16 @@ def test_other_numbers_of_channels_are_problems(write_pair, tmp_path):
     tifffile.imwrite(tmp_path / "images" / "c.tif", two, imagej=True, metadata={"axes": "CYX"})
     with pytest.raises(DataError, match="c: has 2 channels where the others have 1"):
         find_dataset(tmp_path)
+
+
+def test_images_of_one_name_in_several_folders_get_names_of_their_own(write_pair, tmp_path):
+    def item(path):
+        return Item(Path(path).stem, (Source(tmp_path / path),), Source(tmp_path / "mask.tif"))
+
+    paths = ["p/a/x.tif", "q/a/x.tif", "b/x.tif", "b/y.tif", "b/y.tif", "c/b_x.tif"]
+    items, said = uniquely_named([item(path) for path in paths])
+    assert [i.name for i in items] == ["p_a_x", "q_a_x", f"{tmp_path.name}_b_x", "y_1", "y_2", "b_x"]
+    assert said == (
+        f"5 images share their names with others: they are called p_a_x, q_a_x, {tmp_path.name}_b_x, y_1, ...",
+    )
+    assert uniquely_named(items) == (items, ())

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
 
 from biounet.errors import DataError, UsageError
-from biounet.planning.data import read_training_data
+from biounet.planning.data import _pixel_sizes, read_training_data
 from biounet.settings import DataSettings
 
 DEFAULT = DataSettings()
@@ -239,3 +241,25 @@ def test_files_that_name_other_channels_are_taken_by_position(tmp_path):
     folder = write_named(tmp_path, [("DAPI", "GFP"), ("DAPI", "actin")])
     data = read_training_data(folder, DEFAULT)
     assert data.channel_names == ("0", "1")
+
+
+def test_the_pixel_size_that_most_images_state_is_taken_for_all_and_said():
+    def with_sizes(*sizes):
+        data = read_training_data(many(len(sizes)), DEFAULT)
+        examples = [replace(e, pixel_size_um=size) for e, size in zip(data.examples, sizes, strict=True)]
+        return replace(data, examples=tuple(examples)), _pixel_sizes(examples)
+
+    none, said = with_sizes(None, None)
+    assert none.pixel_size_um is None
+    assert none.fingerprint.spacing == (1.0, 1.0)
+    assert not said
+    alike, said = with_sizes((0.5, 0.5), (0.5001, 0.5))
+    assert alike.pixel_size_um == (0.5, 0.5)
+    assert not said
+    mixed, said = with_sizes(None, (0.25, 0.25), (1.0, 0.5), (1.0, 0.5))
+    assert mixed.pixel_size_um == (1.0, 0.5)
+    assert mixed.fingerprint.spacing == (2.0, 1.0)
+    assert [line.rpartition(";")[2] for line in said] == [
+        " another size is stated by array 1: rescale these, or leave them out",
+        " none is stated by array 0",
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from biounet.errors import DataError, UsageError
+from biounet.labels.meaning import Meaning
 from biounet.model_file import load_model
 from biounet.planning.data import read_training_data
 from biounet.planning.start import check_start
@@ -63,6 +64,29 @@ def test_it_is_resumed_from_the_same_model_only(trained, cells, tiny, tmp_path, 
 def test_a_model_for_other_data_is_refused(trained, cells, tiny, change, named):
     with pytest.raises(UsageError, match=named):
         train(cells, settings=tiny(), steps=1, start_from=replace(trained, **change))
+
+
+def test_names_of_channels_and_classes_are_those_of_the_model(trained, cells, tiny):
+    data = read_training_data(cells, tiny().data)
+    data = replace(data, examples=tuple(e.with_image(np.repeat(e.image, 2, 0)) for e in data.examples))
+    learnt = replace(trained, channels=("DAPI", "GFP"))
+    check_start(learnt, replace(data, channel_names=("0", "1")))
+    check_start(learnt, replace(data, channel_names=("DAPI", "GFP")))
+    with pytest.raises(UsageError, match="the order DAPI, GFP, the data have GFP, DAPI; add --channels DAPI,GFP"):
+        check_start(learnt, replace(data, channel_names=("GFP", "DAPI")))
+    warned = check_start(learnt, replace(data, channel_names=("Hoechst", "GFP")))
+    assert "warning: channels Hoechst, GFP are taken by position, where the model learnt from DAPI, GFP" in warned
+
+    data = replace(data, channel_names=("0", "1"), meaning=replace(data.meaning, cell_classes=("immune", "stroma")))
+    cells = replace(learnt, classes=("background", "immune", "stroma"))
+    check_start(cells, data)
+    with pytest.raises(UsageError, match="list of class names differs: background, cancer, immune in the model"):
+        check_start(replace(cells, classes=("background", "cancer", "immune")), data)
+    pixels = replace(data, meaning=Meaning("classes", (0, 1), "", value_names=("nerve", "vessel")))
+    classes = replace(learnt, task="classes", values=(0, 1), classes=("0", "1"))
+    check_start(classes, pixels)
+    with pytest.raises(UsageError, match="list of class names"):
+        check_start(replace(classes, classes=("vessel", "nerve")), pixels)
 
 
 def test_another_scale_is_warned_of(trained, cells, tiny):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from biounet.checks.finding import Finding, Spot
 from biounet.checks.survey import Survey
+from biounet.datasets.examples import size_ratio, usual_pixel_size
 
 _SATURATED = 0.02  # share of the annotated objects' pixels at the largest value
 _PILE = 5.0  # times as many pixels at the largest value as at each of those below it
@@ -141,20 +142,19 @@ def _depth(image: npt.NDArray[Any]) -> str:
 def pixel_sizes(survey: Survey) -> Iterator[Finding]:
     """Images whose stated pixel size is not that of the others."""
     sizes = {e.name: e.pixel_size_um for e in survey.examples if e.pixel_size_um is not None}
-    if not sizes:
+    usual = usual_pixel_size(survey.examples)
+    if usual is None:
         return
-    counts = Counter(tuple(round(n, 6) for n in size) for size in sizes.values())
-    usual = counts.most_common(1)[0][0]
-    for name, size in sizes.items():
-        ratio = max(max(a / b, b / a) for a, b in zip(size, usual, strict=True))
+    ratios = {name: size_ratio(size, usual) for name, size in sizes.items()}
+    alike = sum(ratio <= _SCALE for ratio in ratios.values())
+    for name, ratio in ratios.items():
         if ratio <= _SCALE:
             continue
         yield Finding(
             "pixel_size",
             "warning",
             name,
-            f"pixels of {_um(size)} um, {counts.most_common(1)[0][1]} others of {_um(usual)} um: "
-            f"{ratio:.2g} times as large or small",
+            f"pixels of {_um(sizes[name])} um, {alike} others of {_um(usual)} um: {ratio:.2g} times as large or small",
             "images are not rescaled, so the same cell has two sizes in pixels",
             "rescale image and mask (mask without interpolation), correct the stated size, or train a model of its own",
             ratio,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,26 @@ class Example:
     def with_labels(self, labels: Labels) -> Example:
         """The same image with other labels of the same shape."""
         return replace(self, labels=labels)
+
+
+def usual_pixel_size(examples: Iterable[Example]) -> tuple[float, ...] | None:
+    """The pixel size in um per spatial axis that most of those state that state one; of equally many the first."""
+    stated = [e.pixel_size_um for e in examples if e.pixel_size_um is not None]
+    if not stated:
+        return None
+    counts = Counter(_rounded(size) for size in stated)
+    usual = counts.most_common(1)[0][0]
+    return next(size for size in stated if _rounded(size) == usual)
+
+
+def _rounded(size: tuple[float, ...]) -> tuple[float, ...]:
+    """Three digits: what programs round off makes no other size."""
+    return tuple(float(f"{n:.3g}") for n in size)
+
+
+def size_ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """The factor, 1 or more, between two pixel sizes along the axis where they differ most."""
+    return max(max(x / y, y / x) for x, y in zip(a, b, strict=True))
 
 
 def load(dataset: Dataset, *, skip_bad: bool = False) -> list[Example]:

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def resolve(found: Found, root: Path, *, ndim: int | None = None) -> Resolved:
     to page. Raises `DataError` where 2D and 3D images are mixed and ``ndim`` does not decide.
     """
     problems = list(found.problems)
-    opened = list(_open_all(found, problems))
+    items, renamed = uniquely_named(found.items)
+    opened = list(_open_all(replace(found, items=items), problems))
     ndim, reason = (ndim, f"{ndim}D as asked for") if ndim else _dimensions(opened, root)
     fitting = []
     for entry in opened:
@@ -81,10 +83,35 @@ def resolve(found: Found, root: Path, *, ndim: int | None = None) -> Resolved:
         items,
         ndim,
         channels,
-        (reason, *channel_reasons, *_notes(kept)),
+        (*renamed, reason, *channel_reasons, *_notes(kept)),
         tuple(problems),
         found.sequence or len(items) > len(kept),
     )
+
+
+def uniquely_named(items: Sequence[Item]) -> tuple[tuple[Item, ...], tuple[str, ...]]:
+    """Items with names of their own, and what was renamed: "img" in two folders becomes "a_img" and "b_img".
+
+    As many folders go before the name as it takes to tell them apart; the same file listed twice is numbered.
+    """
+    names = [item.name for item in items]
+    for name in [name for name, times in Counter(names).items() if times > 1]:
+        folders = {at: i.image.path.parent.parts for at, i in enumerate(items) if i.name == name}
+        apart = len(set(folders.values()))
+        depth = next(d for d in count() if len({parts[len(parts) - d :] for parts in folders.values()}) == apart)
+        for at, parts in folders.items():
+            names[at] = "_".join((*parts[len(parts) - depth :], name))
+    counts, seen = Counter(names), Counter[str]()
+    for at, name in enumerate(names):
+        seen[name] += 1
+        names[at] = f"{name}_{seen[name]}" if counts[name] > 1 else name
+    renamed = [name for item, name in zip(items, names, strict=True) if item.name != name]
+    said = (f"{len(renamed)} images share their names with others: they are called {_some(renamed)}",)
+    return tuple(replace(i, name=n) for i, n in zip(items, names, strict=True)), said if renamed else ()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + ", ..." * (len(names) > 4)
 
 
 def labels_persist(stack: npt.NDArray[np.int32]) -> float:

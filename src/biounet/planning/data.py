@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from biounet.datasets.annotation import as_labels
 from biounet.datasets.dataset import Dataset
-from biounet.datasets.examples import Example, load
+from biounet.datasets.examples import Example, load, size_ratio, usual_pixel_size
 from biounet.datasets.layouts import find_dataset
 from biounet.datasets.pages import SMALLEST_SIDE
 from biounet.errors import DataError, UsageError
@@ -26,6 +26,7 @@ from biounet.planning.fingerprint import Fingerprint, fingerprint
 from biounet.settings import DataSettings
 
 _MOST_NAMED = 8
+_ALIKE = 1.25  # factor between pixel sizes below which they are taken as one
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Data = str | Path | Dataset | Sequence[Pair]
@@ -59,6 +60,11 @@ class TrainingData:
     def classes(self) -> int:
         """Number of classes of the network, background included."""
         return self.meaning.class_count
+
+    @cached_property
+    def pixel_size_um(self) -> tuple[float, ...] | None:
+        """Pixel size per spatial axis that most images state, None where none does; taken as that of all."""
+        return usual_pixel_size(self.examples)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -95,7 +101,7 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
     _check_annotation(examples)
     rule = _rule(examples, settings)
-    statements = (*statements, *said, meaning.reason, rule)
+    statements = (*statements, *said, meaning.reason, rule, *_pixel_sizes(examples))
     return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
 
 
@@ -153,6 +159,22 @@ def _understood(
     if settings.unlabelled == "unknown":
         encoded = [e.with_labels(_zero_unknown(e)) for e in encoded]
     return encoded, meaning
+
+
+def _pixel_sizes(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Warnings where the size of a pixel is not the same in all images, or not known in all."""
+    usual = usual_pixel_size(examples)
+    if usual is None:
+        return ()
+    stated = {e.name: e.pixel_size_um for e in examples}
+    other = [name for name, size in stated.items() if size is not None and size_ratio(size, usual) >= _ALIKE]
+    silent = [name for name, size in stated.items() if size is None]
+    shown = " x ".join(f"{n:.4g}" for n in usual)
+    warning = f"warning: pixels of {shown} um, as most images state, are taken for all; "
+    return (
+        *((f"{warning}another size is stated by {_shown(other)}: rescale these, or leave them out",) if other else ()),
+        *((f"{warning}none is stated by {_shown(silent)}",) if silent else ()),
+    )
 
 
 def _zero_unknown(example: Example) -> npt.NDArray[np.int32]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from biounet.datasets.examples import Example
+from biounet.datasets.examples import Example, usual_pixel_size
 from biounet.labels.tuning import object_sizes_px
 from biounet.words import counted
 
@@ -75,7 +75,7 @@ def fingerprint(examples: Sequence[Example], task: str, classes: int, *, sequenc
     ``sequence``: the images are pages of one stack or film, so that what they have in common says little.
     """
     labels = [e.labels for e in examples]
-    spacing = relative_spacing(examples[0].pixel_size_um, labels[0].ndim)
+    spacing = relative_spacing(usual_pixel_size(examples), labels[0].ndim)
     largest = tuple(int(n) for n in np.max([a.shape for a in labels], axis=0))
     channels = int(examples[0].image.shape[0])
     if task == "classes":

@@ -174,7 +174,7 @@ def make_sampler(
     labels = [e.labels for e in split.training]
     counts = class_counts(labels, task=task, classes=data.classes, line_width=line, classes_of=of_images)
     balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
-    sizes = split.training[0].pixel_size_um
+    sizes = data.pixel_size_um
     return Sampler(
         images=tuple(normalisation.apply(e.image) for e in split.training),
         labels=tuple(e.labels for e in split.training),

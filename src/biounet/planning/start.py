@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biounet.datasets.examples import size_ratio
 from biounet.errors import UsageError
 from biounet.model_file import Model
 from biounet.planning.data import TrainingData
@@ -13,8 +14,8 @@ _ALIKE = 1.25  # factor between pixel sizes beyond which objects look different 
 def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
     """What is kept of a model that the training begins with, in words.
 
-    Network and normalisation are the model's; classes, channels and axes must be those of the data.
-    Raises `UsageError` naming what differs.
+    Network and normalisation are the model's; classes, with their names, channels and axes must be those of the
+    data. Raises `UsageError` naming what differs, and for channels of the same names in another order.
     """
     meaning = data.meaning
     wanted: dict[str, tuple[object, object]] = {
@@ -25,6 +26,8 @@ def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
     }
     if meaning.task == "classes":
         wanted["values of the classes"] = (tuple(model.values), tuple(int(v) for v in meaning.values))
+    if len(meaning.cell_classes) > 1 or (meaning.value_names and _named(model.classes)):
+        wanted["list of class names"] = (model.classes, meaning.class_names)
     for name, (had, has) in wanted.items():
         if had != has:
             raise UsageError(
@@ -35,7 +38,7 @@ def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
         f"goes on from the model {model.sha256[:12]} of {model.training.get('steps', 'unknown')} steps: its network "
         f"and normalisation ({model.normalisation.kind}) are kept; settings of the network have no say"
     ]
-    return (*said, *_scales(model, data))
+    return (*said, *_channels(model, data), *_scales(model, data))
 
 
 def settings_of_start(settings: Settings, start: Model) -> Settings:
@@ -56,12 +59,28 @@ def settings_of_start(settings: Settings, start: Model) -> Settings:
     )
 
 
+def _named(names: tuple[str, ...]) -> bool:
+    """Whether these are names; channels and classes without one have numbers."""
+    return not all(name.isdecimal() for name in names)
+
+
+def _channels(model: Model, data: TrainingData) -> list[str]:
+    had, has = model.channels, data.channel_names
+    if had == has or not (_named(had) and _named(has)):
+        return []
+    if sorted(had) == sorted(has):
+        raise UsageError(
+            f"--from: the model learnt channels in the order {_shown(had)}, the data have {_shown(has)}; "
+            f"add --channels {','.join(had)}"
+        )
+    return [f"warning: channels {_shown(has)} are taken by position, where the model learnt from {_shown(had)}"]
+
+
 def _scales(model: Model, data: TrainingData) -> list[str]:
-    had, has = model.pixel_size_um, data.examples[0].pixel_size_um
+    had, has = model.pixel_size_um, data.pixel_size_um
     if had is None or has is None:
         return []
-    factor = max(max(a / b, b / a) for a, b in zip(had, has, strict=True))
-    if factor < _ALIKE:
+    if size_ratio(had, has) < _ALIKE:
         return []
     return [f"warning: pixels of {_shown(has)} um, where the model learnt from {_shown(had)} um"]
 

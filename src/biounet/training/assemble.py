@@ -52,7 +52,7 @@ def assemble_model(
         classes=meaning.class_names,
         values=tuple(int(v) for v in meaning.values),
         channels=data.channel_names,
-        pixel_size_um=data.examples[0].pixel_size_um,
+        pixel_size_um=data.pixel_size_um,
         postprocessing=postprocessing,
         training=training,
     )
