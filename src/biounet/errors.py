@@ -29,7 +29,7 @@ class DataError(BiounetError, ValueError):
 
 
 class ModelFileError(DataError):
-    """A model file is cut short, changed, of another program, or of a newer format."""
+    """A model file is truncated, changed, of another program, or of a newer format."""
 
 
 class PartialError(BiounetError):

@@ -25,6 +25,7 @@ def show(
     skip_bad: options.SkipBad = False,
     task: options.Task = None,
     ndim: options.Ndim = None,
+    channels: options.Channels = None,
     unlabelled: options.Unlabelled = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -41,7 +42,12 @@ def show(
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG; name it as samples.png")
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    values = {"data.task": task, "data.ndim": ndim, "data.unlabelled": unlabelled}
+    values = {
+        "data.task": task,
+        "data.ndim": ndim,
+        "data.channels": None if channels is None else channels.split(","),
+        "data.unlabelled": unlabelled,
+    }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=values)
     colours = settings.data.colours
     dataset = find_dataset(data, images=images, masks=masks, ndim=ndim, colours=colours, skip_bad=skip_bad)
