@@ -58,6 +58,21 @@ RETURNED = (
     "inference.proof.Proof",
     "evaluation.rand.Parts",
 )
+EXAMPLE = """# settings.toml: biounet train MY_FOLDER --out my.safetensors --config settings.toml
+[network]
+width = 32
+depth = 4
+
+[augmentation]
+scale = [0.8, 1.25]
+mirror = false
+
+[training]
+learning_rate = 5e-4
+
+[data]
+normalisation = "percentile"
+"""
 _HAND = "<!-- Written by docs/make_reference.py: change the docstrings, then run `make docs`. -->"
 _WIDTH = 100
 
@@ -96,7 +111,9 @@ def settings_page() -> str:
         "# Settings",
         _HAND,
         "Set them with `--set KEY=VALUE`, or in a TOML or JSON file given by `--config`; `--set` wins over the file,\n"
-        "the file over the preset. Unknown keys are refused. `null` stands for none.",
+        "the file over the preset. Unknown keys are refused. `null` stands for none: what is null is\n"
+        "decided from the data and printed. In TOML leave such a key out.",
+        f"```toml\n{EXAMPLE}```",
     ]
     presets = {name: make() for name, make in settings.PRESETS.items()}
     for section in settings.Settings.model_fields:
