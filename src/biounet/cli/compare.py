@@ -34,7 +34,7 @@ def compare(
     set_: options.Set = None,
     only: Annotated[
         str | None,
-        typer.Option("--only", "--validation", help="Images: 'slices 20-23', a folder, or names."),
+        typer.Option("--only", "--validation", help="Images: 'slices 20-23' (from 0), a folder, or names."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
     task: options.Task = None,

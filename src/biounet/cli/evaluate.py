@@ -19,7 +19,7 @@ def evaluate(
     context: typer.Context,
     predicted: Annotated[Path, typer.Argument(help="Folder of NAME_labels.tif, or one file.")],
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
-    only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
+    only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23' (from 0), a folder, or names.")] = None,
     task: options.Task = None,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write scores and pictures of errors to this HTML file.")] = None,

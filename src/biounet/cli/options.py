@@ -19,7 +19,9 @@ Masks = Annotated[Path | None, typer.Option("--masks", help="Folder or stack of 
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the pairs that cannot be used.")]
 Task = Annotated[str | None, typer.Option("--task", help="instances or classes, instead of inferring it.")]
 Ndim = Annotated[int | None, typer.Option("--ndim", min=2, max=3, help="2 or 3, instead of inferring it.")]
-Channels = Annotated[str | None, typer.Option("--channels", help="Channels by name or index, with commas.")]
+Channels = Annotated[
+    str | None, typer.Option("--channels", help="Channels by name or by position from 0, with commas.")
+]
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]

@@ -63,7 +63,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished model.")] = False,
     validation: Annotated[
-        str | None, typer.Option(help="Images held back: 'slices 20-23', a folder, or names.")
+        str | None, typer.Option(help="Images held back: 'slices 20-23' (from 0), a folder, or names.")
     ] = None,
     folds: FoldsOption = None,
     refit: RefitOption = False,
