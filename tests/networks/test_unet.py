@@ -1,4 +1,4 @@
-"""Table 1 of the notes on the paper, tensor by tensor, and the properties the tiling needs."""
+"""The network of figure 1, tensor by tensor, and the properties the tiling needs."""
 
 import math
 
