@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results, warnings and errors only.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; twice, still more.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML or JSON file of settings.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as network.width=32.")]

@@ -40,7 +40,9 @@ Cluster = Annotated[
 ]
 Engine = Annotated[str, typer.Option("--engine", help="auto, openvino, onnx, torch, or an exported file.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32 (exact), bf16 or int8.")]
-Tta = Annotated[str, typer.Option("--tta", help="Average over views: none, flips or all.")]
+Tta = Annotated[
+    str, typer.Option("--tta", help="Test-time augmentation: none, flips or all (with 90-degree rotations).")
+]
 Calibrate = Annotated[str | None, typer.Option("--calibrate", help="Images for int8, instead of the model's own.")]
 LeastAgreement = Annotated[
     float, typer.Option("--least-agreement", min=0, max=1, help="Share of labels that int8 must leave as in fp32.")

@@ -54,7 +54,7 @@ def _words(model: Model) -> list[str]:
         "Each image was predicted by the one member that did not learn from it, with post-processing tuned on the "
         f"images of the other folds. The model is {made} "
         "learnt from every image, and cannot be judged on any of them. The best step of each fold was chosen on its "
-        "own held-back images, which is slightly kind to the estimate.",
+        "own held-back images, which makes the estimate slightly optimistic.",
     ]
 
 
