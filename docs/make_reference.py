@@ -73,6 +73,17 @@ learning_rate = 5e-4
 [data]
 normalisation = "percentile"
 """
+IN_EXAMPLES = (
+    "settings.read_settings",
+    "samples.synthetic.synthetic_cells",
+    "labels.targets.carve",
+    "labels.targets.class_targets",
+    "labels.instances.instances_from_probabilities",
+    "geometry.mirrored",
+    "geometry.frame_of",
+    "inference.tiling.plan_tiles",
+    "inference.tiling.TilePlan",
+)
 _HAND = "<!-- Written by docs/make_reference.py: change the docstrings, then run `make docs`. -->"
 _WIDTH = 100
 
@@ -98,10 +109,11 @@ def python_page() -> str:
         parts.append(f"## {title}")
         for name in names:
             parts += _entry(name, getattr(biounet, name))
-    parts.append("## What some of them return")
-    for path in RETURNED:
-        module, name = path.rsplit(".", 1)
-        parts += _entry(f"biounet.{path}", getattr(importlib.import_module(f"biounet.{module}"), name))
+    for title, paths in (("What some of them return", RETURNED), ("Others that the examples use", IN_EXAMPLES)):
+        parts.append(f"## {title}")
+        for path in paths:
+            module, name = path.rsplit(".", 1)
+            parts += _entry(f"biounet.{path}", getattr(importlib.import_module(f"biounet.{module}"), name))
     return "\n\n".join(parts) + "\n"
 
 

@@ -130,6 +130,13 @@ def test_generated_pages_are_up_to_date():
         assert read(path) == text, f"{path.name} is out of date: make docs"
 
 
+def test_what_the_examples_import_is_in_the_reference():
+    blocks = [block for page in PAGES for block in re.findall(r"^```python\n(.*?)^```", read(page), re.M | re.S)]
+    imports = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    used = {f"{n.module}.{name.name}" for n in imports if n.module.startswith("biounet.") for name in n.names}
+    assert used == {f"biounet.{path}" for path in reference_script().IN_EXAMPLES}
+
+
 def test_every_setting_has_a_meaning():
     rows = re.findall(r"^\| `(.+?)` .* \| (.*?) ?\|$", read(ROOT / "docs" / "reference" / "settings.md"), re.MULTILINE)
     assert len(rows) > 45
