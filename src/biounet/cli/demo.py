@@ -13,9 +13,9 @@ from biounet.cli.console import Console
 
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("biounet-demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for all results.")] = Path("biounet-demo"),
     budget: Annotated[str, typer.Option(help="Time for the training.")] = "3min",
-    seed: Annotated[int, typer.Option(min=0, help="Of sample and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of sample and training.")] = 0,
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
