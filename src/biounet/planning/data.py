@@ -26,7 +26,7 @@ from biounet.planning.fingerprint import Fingerprint, fingerprint
 from biounet.settings import DataSettings
 
 _MOST_NAMED = 8
-_ALIKE = 1.25  # factor between pixel sizes below which they are taken as one
+SAME_SCALE = 1.25  # factor between pixel sizes below which objects look alike to a network
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Data = str | Path | Dataset | Sequence[Pair]
@@ -167,7 +167,7 @@ def _pixel_sizes(examples: Sequence[Example]) -> tuple[str, ...]:
     if usual is None:
         return ()
     stated = {e.name: e.pixel_size_um for e in examples}
-    other = [name for name, size in stated.items() if size is not None and size_ratio(size, usual) >= _ALIKE]
+    other = [name for name, size in stated.items() if size is not None and size_ratio(size, usual) >= SAME_SCALE]
     silent = [name for name, size in stated.items() if size is None]
     shown = " x ".join(f"{n:.4g}" for n in usual)
     warning = f"warning: pixels of {shown} um, as most images state, are taken for all; "
