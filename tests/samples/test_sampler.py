@@ -294,7 +294,6 @@ def test_class_counts_are_taken_after_carving():
     labels = [np.array([[1, 1, 2, 2, 0, -1]], np.int32), np.array([[5, 0]], np.int32)]
     assert class_counts(labels, task="instances", line_width=2).tolist() == [4, 3]
     assert class_counts(labels, task="instances", line_width=0).tolist() == [2, 5]
-    assert class_counts(labels, task="instances", line_width=2, spacing=(1, 5)).tolist() == [3, 4]
     kinds = [{1: 1, 2: 2}, {5: 2}]
     assert class_counts(labels, task="instances", classes=3, line_width=0, classes_of=kinds).tolist() == [
         2,

@@ -6,7 +6,7 @@ the same width everywhere. Knows nothing of weights, images or networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import fastremap
@@ -35,15 +35,14 @@ def as_labels(labels: npt.NDArray[Any]) -> Labels:
     return array.astype(np.int32)
 
 
-def carve(labels: npt.NDArray[Any], width: int = 2, spacing: Sequence[float] | None = None) -> Labels:
+def carve(labels: npt.NDArray[Any], width: int = 2) -> Labels:
     """A copy of ``labels`` with a line of background between touching instances.
 
     ``labels``: integers of any shape, n-D, ids > 0 are instances. ``width`` is in pixels, and is
-    the width of the line where two instances touch. The instance with the lower id loses
+    the width of the line where two instances touch; in volumes in voxels along every axis, however far
+    planes lie apart. The instance with the lower id loses
     ceil(width / 2) layers, the other floor(width / 2): a pixel becomes 0 when a different instance
-    lies in the box of that radius around it. ``spacing``: size of a pixel per axis, relative to
-    that which ``width`` counts; along an axis with s the layers are divided by s and rounded, and
-    at least one is lost. So diagonal contact counts, instances closer together
+    lies in the box of that radius around it. So diagonal contact counts, instances closer together
     than a radius are thinned too, and even widths do not depend on the numbering. From width 1 on
     no two instances share a face or a corner afterwards. Parts thinner than the line vanish.
     Unknown pixels stay as they are and carve nothing. Width 0 changes nothing.
@@ -55,20 +54,16 @@ def carve(labels: npt.NDArray[Any], width: int = 2, spacing: Sequence[float] | N
     if width < 0:
         raise UsageError(f"the width of the line between cells (={width}) must be at least 0 pixels")
     positive = array > 0
-    spacing = spacing or (1.0,) * array.ndim
-    least = min(1, width)
-    upper = [max(least, round((width + 1) // 2 / s)) for s in spacing]
-    lower = [round(width // 2 / s) for s in spacing]
-    highest = _window_extremum(array, upper, np.maximum)
-    lowest = _window_extremum(np.where(positive, array, np.iinfo(np.int32).max), lower, np.minimum)
+    highest = _window_extremum(array, (width + 1) // 2, np.maximum)
+    lowest = _window_extremum(np.where(positive, array, np.iinfo(np.int32).max), width // 2, np.minimum)
     lost = positive & ((highest > array) | (lowest < array))
     return np.where(lost, np.int32(0), array)
 
 
-def _window_extremum(values: Labels, radii: Sequence[int], extremum: np.ufunc) -> Labels:
-    """Largest or smallest value in the box of ``radii`` around each pixel (separable)."""
+def _window_extremum(values: Labels, radius: int, extremum: np.ufunc) -> Labels:
+    """Largest or smallest value in the box of ``radius`` around each pixel (separable)."""
     result = values
-    for axis, radius in enumerate(radii):
+    for axis in range(values.ndim if radius else 0):
         source, result = result, result.copy()
         for shift in range(1, radius + 1):
             lower = (slice(None),) * axis + (slice(None, -shift),)

@@ -172,18 +172,16 @@ def make_sampler(
     task, line = data.meaning.task, settings.loss.line_width
     of_images = object_classes_of(split.training, data.meaning)
     labels = [e.labels for e in split.training]
-    spacing = None if data.pixel_size_um is None else _spacing(data.pixel_size_um)
-    counts = class_counts(
-        labels, task=task, classes=data.classes, line_width=line, spacing=spacing, classes_of=of_images
-    )
+    counts = class_counts(labels, task=task, classes=data.classes, line_width=line, classes_of=of_images)
     balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
+    sizes = data.pixel_size_um
     return Sampler(
         images=tuple(normalisation.apply(e.image) for e in split.training),
         labels=tuple(e.labels for e in split.training),
         input_size=tiles.input,
         output_size=tiles.output,
         margin=tuple(before for before, _ in geometry.margin),
-        spacing=spacing,
+        spacing=None if sizes is None else _spacing(sizes),
         task=task,
         augmentation=Augmentation(**settings.augmentation.model_dump()),
         class_weights=tuple(float(w) for w in balanced),
@@ -213,7 +211,6 @@ def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
         task=sampler.task,
         classes=sampler.classes,
         line_width=sampler.line_width,
-        spacing=sampler.spacing,
         classes_of=sampler.classes_of,
     )
     listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)

@@ -151,7 +151,7 @@ class Sampler:
         if self.task == "classes":
             target = class_targets(labels, task="classes")
             return target, weight_map(None, target, self._weights_in_loss), labels
-        labels = carve(labels, self.line_width, self.spacing)
+        labels = carve(labels, self.line_width)
         classes_of = None if self.classes_of is None else self.classes_of[number]
         targets = class_targets(labels, task="instances", classes_of=classes_of)
         weights = weight_map(
@@ -214,7 +214,7 @@ class Sampler:
         if self.task == "classes":
             return labels
         classes_of = None if self.classes_of is None else self.classes_of[number]
-        return class_targets(carve(labels, self.line_width, self.spacing), task="instances", classes_of=classes_of)
+        return class_targets(carve(labels, self.line_width), task="instances", classes_of=classes_of)
 
     @property
     def _weights_in_loss(self) -> tuple[float, ...]:
@@ -244,7 +244,6 @@ def class_counts(
     task: Task,
     classes: int = 2,
     line_width: int = 2,
-    spacing: Sequence[float] | None = None,
     classes_of: Sequence[Mapping[int, int]] | None = None,
 ) -> Counts:
     """Annotated pixels of each class over the whole training set after carving, int64 (classes,).
@@ -253,7 +252,7 @@ def class_counts(
     """
     counts = np.zeros(classes, np.int64)
     for number, array in enumerate(labels):
-        carved = carve(array, line_width, spacing) if task == "instances" else array
+        carved = carve(array, line_width) if task == "instances" else array
         targets = class_targets(carved, task=task, classes_of=classes_of[number] if classes_of else None)
         found = np.bincount(targets[targets >= 0], minlength=classes)
         if len(found) > classes:
