@@ -227,9 +227,11 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        given = first.get("input")
-        raise UsageError(f"setting {key} (={given!r}): {first['msg']}") from error
+        # behind the name stand positions, and kinds of value that it might be
+        fields = [str(part) for at, part in enumerate(first["loc"]) if at < 2 or isinstance(part, int)]
+        tuples = any(found["type"] == "tuple_type" for found in error.errors())
+        form = "; write several values as [1, 2]" if tuples and not isinstance(first.get("input"), list) else ""
+        raise UsageError(f"setting {'.'.join(fields)} (={first.get('input')!r}): {first['msg']}{form}") from error
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from biounet.labels.components import components
 _MANY = 16  # more values than this are ids, unless the data set declares classes
 _FEW = 4  # so few values, the same in every image, are parts of an anatomy rather than cells
 _SHARED = 1.5  # pieces per value and image from which on a value is shared by separate things
+_FULL = frozenset({1, 255, 65535})  # how programs write "yes" in a mask
 _SPECK = 0.05  # of the largest piece of its value: smaller pieces are slips of the pen
 
 Labels = npt.NDArray[np.int32]
@@ -70,7 +71,8 @@ def infer_meaning(
     asking for instances where the values are classes makes an object of every separate piece. ``by``: who
     declares classes or task, in words; "" where the user asks for the task.
 
-    Raises `DataError` for no labels, empty ones, or values that are not among the declared;
+    Raises `DataError` for no labels, empty ones, values that are not among the declared, and masks of which some
+    say 1 and others 255 (or 65535) for what they show;
     `UsageError` for another ``task``.
     """
     if task not in (None, "instances", "classes"):
@@ -131,6 +133,12 @@ def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: fro
     drawn = found - {0}
     if len(found) <= 2:
         return _classes(found, f"there are no others in {masks}")
+    if drawn <= _FULL and all(len(values - {0}) < 2 for values in sets):
+        counts = [f"{value} in {sum(value in values for values in sets)}" for value in sorted(drawn)]
+        raise DataError(
+            f"of {masks}, with one value above 0 each, it is {' and '.join(counts)}: probably the same in two ways; "
+            "save all masks with the same value, or ask for --task classes if these are different classes"
+        )
     if len(drawn) > _MANY:
         return _instances(f"{len(drawn)} different values in {masks}")
     pieces = _pieces_per_value(labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ _MOST_NAMED = 8
 SAME_SCALE = 1.25  # factor between pixel sizes below which objects look alike to a network
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-Data = str | Path | Dataset | Sequence[Pair]
+Data = str | Path | Dataset | Iterable[Pair]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,11 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
 
 
-def _from_arrays(data: Sequence[Pair], ndim: int | None) -> list[Example]:
+def _from_arrays(data: Iterable[Pair], ndim: int | None) -> list[Example]:
+    try:
+        data = list(data)  # a zip or another iterator too
+    except TypeError as error:
+        raise UsageError(f"data is {type(data).__name__}: give a folder or a list of pairs (image, labels)") from error
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data):
         raise UsageError("data must be a folder or a list of pairs (image, labels); a single pair is [(image, labels)]")
     pairs = [(np.asarray(image), np.asarray(labels)) for image, labels in data]
