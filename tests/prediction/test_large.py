@@ -155,6 +155,20 @@ def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypa
     assert not any("already" in line for line in lines)
 
 
+def test_models_that_come_from_no_file_are_told_apart_by_their_weights(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
+    request = Request(tmp_path / "parts", tile=20)
+    made = replace(model(), sha256="")
+    other = replace(made, weights={name: -value for name, value in made.weights.items()})
+    by_blocks(made, tmp_path / "a.tif", replace(request, shard=(1, 1)))
+    with pytest.raises(UsageError, match="another model;"):
+        by_blocks(other, tmp_path / "a.tif", replace(request, merge=True))
+    _, lines = by_blocks(made, tmp_path / "a.tif", replace(request, shard=(1, 1)))
+    assert any("6 of 6 tiles are there already" in line for line in lines)
+    _, lines = by_blocks(other, tmp_path / "a.tif", request)
+    assert not any("already" in line for line in lines)
+
+
 def test_shards_and_a_merge_leave_the_work_of_others_alone(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
     made, request = model(), Request(tmp_path / "parts", tile=20)

@@ -7,9 +7,9 @@ interruption, another process, another machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from biounet.labels.kinds import weights
 from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
 from biounet.prediction.block_store import FolderStore
-from biounet.prediction.claim import claim, identity_of
-from biounet.prediction.region import Region
+from biounet.prediction.claim import claim, claimed, identity_of
+from biounet.prediction.region import Region, open_region
 from biounet.prediction.request import Request
 from biounet.prediction.stream import Behind
 from biounet.prediction.view import View, open_view
+from biounet.prediction.zarr_results import Targets
 
 Array = npt.NDArray[Any]
 
@@ -199,54 +200,67 @@ class Job:
         return compare_seams(iter(pairs()))
 
 
-def open_job(
+def open_jobs(
+    model: Model, engine: Engine, regions: Regions, targets: Targets, *, folder: Path, budget: Budget
+) -> Iterator[tuple[Job, list[str]]]:
+    """The jobs of all items, as their folders in ``folder`` say where they were begun, and what is to be said of each.
+
+    A folder of another model, image, region, engine or kind of averaging is emptied first, unless shards have a
+    part in it: raises `UsageError` then. Processes that begin together agree: who writes the plan first decides.
+    """
+    request = targets.request
+    region = open_region(request.region, regions, model.ndim)
+    given = {
+        name: value for name, value in targets.made_by.items() if name != "pixel_size_um"
+    }  # level and shape say it
+    source = identity_of(regions.source)
+    for item in range(regions.item_count(model.ndim)):
+        view, notes = open_view(model, regions, item, request)
+        identity = given | {
+            "input": source,
+            "item": item,
+            "channels": list(view.channels),
+            "shape": list(view.shape),
+            "level": view.level,
+            "kept": _kept(model, request),
+            "tile": request.tile,
+        }
+        store = FolderStore(folder / str(item))
+        decide = partial(_decided, view, engine, request, budget)
+        stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+        job = _job(model, engine, view, request=request, store=store, region=region, stored=stored)
+        if region is not None:
+            notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
+        if (there := len(job.wanted) - len(job.missing())) and not request.merge:
+            notes.append(f"{there} of {len(job.wanted)} tiles are there already")
+        yield job, notes
+
+
+def open_claimed(model: Model, engine: Engine, regions: Regions, item: int, request: Request, *, folder: Path) -> Job:
+    """The job of an item as another process began it in ``folder``; raises `DataError` where none did."""
+    view, _ = open_view(model, regions, item, request)
+    region, store = open_region(request.region, regions, model.ndim), FolderStore(folder)
+    return _job(model, engine, view, request=request, store=store, region=region, stored=claimed(store))
+
+
+def _decided(view: View, engine: Engine, request: Request, budget: Budget) -> dict[str, Any]:
+    return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
+
+
+def _job(
     model: Model,
     engine: Engine,
-    regions: Regions,
-    item: int,
-    request: Request,
+    view: View,
     *,
-    folder: Path,
-    budget: Budget,
+    request: Request,
+    store: FolderStore,
     region: Region | None,
-) -> tuple[Job, list[str]]:
-    """The job of an item, as its folder says where it was begun before, and what is to be said of it.
-
-    ``region``: that of the request, opened. A folder of another model, image, region, engine or kind of
-    averaging is emptied first, unless shards have a part in it: raises `UsageError` then. Processes that begin
-    together agree: who writes the plan first decides.
-    """
-    view, notes = open_view(model, regions, item, request)
-    kept = _kept(model, request)
-    identity = {
-        "model": model.sha256,
-        "input": identity_of(regions.source),
-        "item": item,
-        "channels": list(view.channels),
-        "shape": list(view.shape),
-        "level": view.level,
-        "engine": engine.name,
-        "precision": engine.precision,
-        "tta": request.tta,
-        "kept": kept,
-        "tile": request.tile,
-        "region": region and region.identity,
-        "postprocessing": dict(model.postprocessing),
-    }
-    store = FolderStore(folder)
-
-    def decide() -> dict[str, Any]:
-        return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
-
-    stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+    stored: Mapping[str, Any],
+) -> Job:
+    """``stored``: the plan that stands in the folder."""
     plan = plan_tiles(view.shape, engine.geometry, tuple(stored["output"]))
     scale = _scale(model, view, store)
-    job = Job(model, engine, view, plan, scale, request.tta, kept, store, region)
-    if region is not None:
-        notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
-    if (there := len(job.wanted) - len(job.missing())) and not request.merge:
-        notes.append(f"{there} of {len(job.wanted)} tiles are there already")
-    return job, notes
+    return Job(model, engine, view, plan, scale, request.tta, _kept(model, request), store, region)
 
 
 def _scale(model: Model, view: View, store: FolderStore) -> Scale:
@@ -259,6 +273,6 @@ def _scale(model: Model, view: View, store: FolderStore) -> Scale:
 
 
 def _kept(model: Model, request: Request) -> str:
-    if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
+    if set(request.save) - {"labels", "overlay", "ome-zarr"}:
         return "probabilities"
     return "weights" if model.task == "instances" and len(model.classes) > 2 else ""

@@ -19,12 +19,11 @@ from biounet.errors import BiounetError, UsageError
 from biounet.images.regions import open_regions
 from biounet.inference.engines import Engine, make_engine
 from biounet.inference.exported import open_model
-from biounet.inference.memory import CACHE_BYTES, Budget, process_bytes
+from biounet.inference.memory import CACHE_BYTES
 from biounet.inference.packages import import_or_refuse
 from biounet.labels.blocks import Index
 from biounet.model_file import Model
-from biounet.prediction.blocks import Job, open_job
-from biounet.prediction.region import open_region
+from biounet.prediction.blocks import Job, open_claimed
 from biounet.prediction.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
@@ -137,11 +136,8 @@ def compute_part(
 ) -> int:
     """What a worker does: these tiles of an item, as the plan in the folder says; how many they are."""
     model, engine = _tools(recipe)
-    budget = Budget(1 << 62, process_bytes())  # tiles were decided by who wrote the plan
     with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
-        region = open_region(request.region, regions, model.ndim)
-        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget, region=region)
-        job.compute(part)
+        open_claimed(model, engine, regions, item, request, folder=folder).compute(part)
     return len(part)
 
 

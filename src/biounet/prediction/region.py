@@ -24,7 +24,6 @@ from biounet.images.image import Header
 from biounet.images.regions import Regions, open_regions
 from biounet.images.tissue import Tissue, find_tissue
 from biounet.labels.blocks import Place
-from biounet.prediction.claim import identity_of
 
 Mask = npt.NDArray[np.bool_]
 Read = Callable[[Place, Place], npt.NDArray[Any]]
@@ -38,13 +37,12 @@ _AT_ONCE = 1 << 22  # pixels of a region that are looked at together
 class Region:
     """Pixels inside, on a grid of its own that covers images of shape ``full``.
 
-    ``name`` as it was given; ``identity``: what tells it from others; ``grid``: its shape per item, ``factors``
+    ``name`` as it was given; ``grid``: its shape per item, ``factors``
     times smaller than ``full``. ``read(item, start, stop)``: bool windows of ``grid``. ``notes``: what is
     to be said of it; ``masks``: of each item, where it was found in the image.
     """
 
     name: str
-    identity: Any
     full: tuple[int, ...]
     grid: tuple[int, ...]
     factors: tuple[int, ...]
@@ -124,7 +122,7 @@ def _of_tissue(regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
         return found[item].mask[tuple(map(slice, start, stop))]
 
     masks = tuple(one.mask for one in found)
-    return Region(AUTO, AUTO, full, masks[0].shape, found[0].factors, read, (note,), masks)
+    return Region(AUTO, full, masks[0].shape, found[0].factors, read, (note,), masks)
 
 
 def _tissue(regions: Regions, ndim: int) -> list[Tissue]:
@@ -155,7 +153,7 @@ def _of_mask(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> 
         found = mask.read(item if items > 1 else 0, tuple(start), tuple(stop), ndim=ndim)
         return np.asarray((found != 0).any(axis=0))
 
-    return Region(str(path), identity_of(path), full, grid, factors, read)
+    return Region(str(path), full, grid, factors, read)
 
 
 def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
@@ -174,7 +172,7 @@ def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int)
             _draw(here, plane, start[-2:])
         return result
 
-    return Region(str(path), identity_of(path), full, full, (1,) * ndim, read)
+    return Region(str(path), full, full, (1,) * ndim, read)
 
 
 def _lies_on(outline: Outline, header: Header, item: int | None, z: int | None) -> bool:
