@@ -21,7 +21,7 @@ from biounet.prediction.request import Request
 
 def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:
     """Version, model, engine and the options of a request that decide labels; files stand there by their content."""
-    region, file = request.region, engine_file(request)
+    region = request.region
     if region is not None and region != AUTO and Path(region).exists():
         region = f"SHA-256 {digest(region)}"
     crops = request.calibrate if engine.precision == "int8" else None
@@ -29,7 +29,7 @@ def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:
         "biounet": installed_version("biounet"),
         "model_sha256": model_digest(model),
         "engine": engine.name,
-        "engine_file": None if file is None else network_digest(file),
+        "engine_file": engine_digest(request.engine),
         "precision": engine.precision,
         "calibration": None if crops is None else [digest(path) for path in calibration_images(crops)],
         "tta": request.tta,
@@ -41,6 +41,12 @@ def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:
     return dict(json.loads(json.dumps(values)))
 
 
-def engine_file(request: Request) -> Path | None:
-    """The exported network that a request names as its engine; None where it names one of `ENGINES`, or "auto"."""
-    return None if request.engine in ("auto", *ENGINES) else Path(request.engine)
+def engine_file(engine: str) -> Path | None:
+    """The exported network that is named as an engine; None where one of `ENGINES` is, or "auto"."""
+    return None if engine in ("auto", *ENGINES) else Path(engine)
+
+
+def engine_digest(engine: str) -> str | None:
+    """The SHA-256 of the exported network that is named as an engine, if one is."""
+    file = engine_file(engine)
+    return None if file is None else network_digest(file)
