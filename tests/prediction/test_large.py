@@ -1,10 +1,12 @@
 """Block by block: the same files as through memory, whatever the tile, the process and the interruption."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from biounet.errors import DataError, UsageError
@@ -57,6 +59,32 @@ def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape,
         assert done.seams["largest_difference"] < 1e-5
     if task == "instances" and min(shape) > 9:
         assert done.objects > 2
+
+
+def test_tables_and_rois_of_a_stack_name_its_planes(model, tmp_path, image_of, by_blocks):
+    stack = image_of((2, 3, 40, 50))
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TZYX", "unit": "um"}, resolution=(4, 4))
+    made, save = model(), ("table", "rois", "geojson")
+    through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", save=save))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", save=save))
+    for name in ("a_objects.csv", "a.geojson"):
+        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    one, two = (roifile.roiread(tmp_path / folder / "a_rois.zip") for folder in ("whole", "parts"))
+    assert [roi.tobytes() for roi in one] == [roi.tobytes() for roi in two]
+    rows = list(csv.DictReader((tmp_path / "parts" / "a_objects.csv").read_text().splitlines()))
+    assert {(row["t"], row["z"]) for row in rows} == {(t, z) for t in "01" for z in "012"}
+
+
+@pytest.mark.parametrize("stated", [None, 0.25])
+def test_tables_have_the_pixel_size_that_is_given(model, tmp_path, image_of, by_blocks, stated):
+    options = {} if stated is None else {"imagej": True, "resolution": (1 / stated,) * 2, "metadata": {"unit": "um"}}
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)), **options)
+    made = replace(model(), pixel_size_um=(0.5, 0.5))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o", save=("table",), pixel_size_um=(0.5,)))
+    rows = list(csv.DictReader((tmp_path / "o" / "a_objects.csv").read_text().splitlines()))
+    assert len(rows) > 1
+    for row in rows:
+        assert float(row["area_um2"]) == pytest.approx(0.25 * float(row["area_px2"]))
 
 
 def test_several_cell_classes(model, tmp_path, image_of, by_blocks):

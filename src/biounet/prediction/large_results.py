@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from biounet.errors import UsageError
 from biounet.exchange.objects import Objects
-from biounet.images.image import Image
 from biounet.inference.memory import Budget
 from biounet.inference.predict import Prediction, show_bytes
 from biounet.labels.blocks import Place
@@ -54,7 +53,7 @@ def results_of(found: Sequence[Found], request: Request, budget: Budget) -> Resu
         len(model.classes),
         _probabilities(found),
         overlaid,
-        lambda: [_objects(one, index if several else None, budget) for index, one in enumerate(found)],
+        lambda: [_objects(one, index if several else None, request, budget) for index, one in enumerate(found)],
         (np.stack(masks) if several else masks[0]) if masks else None,
     )
 
@@ -84,7 +83,7 @@ def _probabilities(found: Sequence[Found]) -> Read:
     return read
 
 
-def _objects(one: Found, index: int | None, budget: Budget) -> Objects:
+def _objects(one: Found, index: int | None, request: Request, budget: Budget) -> Objects:
     """The objects of an item for other programs, which are traced in memory."""
     job, view = one.job, one.job.view
     regions, full, start = view.regions, view.file_shape, (0,) * view.ndim
@@ -99,5 +98,5 @@ def _objects(one: Found, index: int | None, budget: Budget) -> Objects:
     labels = one.labels(start, full).astype(np.int32)
     maps = np.stack([one.probabilities(channel, start, full) for channel in classes])
     pixels = regions.read_item(view.item, ndim=view.ndim)[list(view.channels)]
-    image = Image(pixels, "C" + "ZYX"[-view.ndim :], regions.pixel_size_um, regions.source)
-    return objects_of(job.model, image, pixels, Prediction(labels, maps, job.plan, one.classes), index)
+    prediction = Prediction(labels, maps, job.plan, one.classes)
+    return objects_of(job.model, regions, pixels, prediction, index, given=request.pixel_size_um)
