@@ -75,6 +75,16 @@ def test_tables_and_rois_of_a_stack_name_its_planes(model, tmp_path, image_of, b
     assert {(row["t"], row["z"]) for row in rows} == {(t, z) for t in "01" for z in "012"}
 
 
+def test_rois_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((3, 2, 40, 50)), imagej=True, metadata={"axes": "ZCYX"})
+    made, options = model(), {"save": ("rois",), "channels": ("1",)}
+    through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", **options))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", **options))
+    for folder in ("whole", "parts"):
+        rois = roifile.roiread(tmp_path / folder / "a_rois.zip")
+        assert {(roi.position, roi.z_position, roi.t_position) for roi in rois} == {(0, z, 1) for z in (1, 2, 3)}
+
+
 @pytest.mark.parametrize("stated", [None, 0.25])
 def test_tables_have_the_pixel_size_that_is_given(model, tmp_path, image_of, by_blocks, stated):
     options = {} if stated is None else {"imagej": True, "resolution": (1 / stated,) * 2, "metadata": {"unit": "um"}}

@@ -56,6 +56,7 @@ def objects_of(
         pixel_size(image, given, model.ndim),
         z=z,
         t=t,
+        file_channels=image.size("C"),
     )
 
 
