@@ -79,9 +79,8 @@ class Job:
         """
         if self.region is None:
             return list(self.grid)
-        near, by = self.region.near, self._around()[0]
-        view = self.view
-        return [i for i in self.grid if near(view.item, view.shape, *self.grid.bounds(i), by=by).any()]
+        by = self._around()[0]
+        return [index for index in self.grid if self._near(*self.grid.bounds(index), by).any()]
 
     @cached_property
     def seams(self) -> list[tuple[Index, Index]]:
@@ -99,6 +98,12 @@ class Job:
     def source(self) -> Source:
         """The image as the network sees it."""
         return Source(self.view.shape, lambda start, stop: self.scale.apply(self.view.read(start, stop)))
+
+    def _near(self, start: Place, stop: Place, by: int) -> Array:
+        """Which pixels of a window come within ``by`` pixels of the region."""
+        assert self.region is not None
+        view = self.view
+        return self.region.near(view.item, view.shape, start, stop, by=by, covered=view.covered)
 
     def _around(self) -> tuple[int, int]:
         """Pixels around the region whose objects are needed whole, and around these objects."""
@@ -120,7 +125,6 @@ class Job:
         """Tiles that are not there into which objects of the region go on; to be asked until there are none."""
         if self.region is None or self.model.task == "classes":
             return []
-        region = self.region
         near, reach = self._around()
         # the class of an object is that of all its pixels, also of those outside: its neighbours decide where it ends
         beside = near + reach if len(self.model.classes) > 2 else 0
@@ -128,7 +132,7 @@ class Job:
             self.grid,
             lambda index: (self.store.get(key_of(_TILES, index), "ids")["ids"] & CELL) > 0,
             self.there,
-            lambda start, stop: region.near(self.view.item, self.view.shape, start, stop, by=near),
+            lambda start, stop: self._near(start, stop, near),
             margin=reach,
             neighbours=beside,
         )

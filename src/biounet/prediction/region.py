@@ -60,19 +60,20 @@ class Region:
         found = self.read(item, low, [int(place[-1]) + 1 for place in places])
         return np.asarray(found[np.ix_(*(place - first for place, first in zip(places, low, strict=True)))])
 
-    def near(self, item: int, shape: Place, start: Place, stop: Place, *, by: int) -> Mask:
+    def near(self, item: int, shape: Place, start: Place, stop: Place, *, by: int, covered: Place) -> Mask:
         """Which pixels of a window touch the region or come within ``by`` pixels of it, on every axis.
 
-        ``shape``: of the image as the window counts, which may be resampled.
+        ``shape``: of the image as the window counts, which may be resampled, and then has ``covered`` pixels.
         """
-        low, high = zip(*map(self._places, range(len(shape)), shape, start, stop, [by] * len(shape)), strict=True)
+        ends = zip(range(len(shape)), shape, covered, start, stop, strict=True)
+        low, high = zip(*(self._places(*end, by) for end in ends), strict=True)
         first, last = [int(a[0]) for a in low], [int(e[-1]) for e in high]
         sides = [e - a for a, e in zip(start, stop, strict=True)]
         axis = sides.index(max(sides))
         if math.prod(e - a for a, e in zip(first, last, strict=True)) > _AT_ONCE and sides[axis] > 1:
             middle = start[axis] + sides[axis] // 2
-            before = self.near(item, shape, start, [*stop[:axis], middle, *stop[axis + 1 :]], by=by)
-            behind = self.near(item, shape, [*start[:axis], middle, *start[axis + 1 :]], stop, by=by)
+            before = self.near(item, shape, start, [*stop[:axis], middle, *stop[axis + 1 :]], by=by, covered=covered)
+            behind = self.near(item, shape, [*start[:axis], middle, *start[axis + 1 :]], stop, by=by, covered=covered)
             return np.concatenate([before, behind], axis=axis)
         found = self.read(item, first, last)
         for axis, (a, e, origin) in enumerate(zip(low, high, first, strict=True)):
@@ -81,12 +82,15 @@ class Region:
             found = counts.take(e - origin, axis) > counts.take(a - origin, axis)
         return found
 
-    def _places(self, axis: int, size: int, start: int, stop: int, by: int) -> tuple[Any, Any]:
-        """Of each pixel start..stop of an axis of ``size``: first and last place of the grid within ``by`` pixels."""
+    def _places(self, axis: int, size: int, covered: int, start: int, stop: int, by: int) -> tuple[Any, Any]:
+        """Of each pixel start..stop of an axis of ``size``: first and last place of the grid within ``by`` pixels.
+
+        The last pixel stands for all beyond what is covered, too.
+        """
         full, factor, own = self.full[axis], self.factors[axis], self.grid[axis]
         at = np.arange(start, stop)
-        low = np.clip(at - by, 0, None) * full // size // factor
-        high = -(-np.clip(at + 1 + by, None, size) * full // size)
+        low = np.clip(at - by, 0, None) * covered // size // factor
+        high = np.where(at + 1 + by < size, -(-(at + 1 + by) * covered // size), full)
         return np.minimum(low, own - 1), np.clip(-(-high // factor), 1, own)
 
 
