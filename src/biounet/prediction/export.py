@@ -21,6 +21,7 @@ from biounet.inference.predict import Prediction
 from biounet.labels.components import components
 from biounet.model_file import Model
 from biounet.prediction.scale import pixel_size
+from biounet.prediction.stack import place_in_stack
 
 EXPORTED = (*EXPORTS, "ctc")
 
@@ -44,7 +45,7 @@ def objects_of(
         labels = components(found.labels)
         classes = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
         classes[labels] = found.labels
-    z, t = _place(image, model.ndim, index)
+    z, t = place_in_stack(image, model.ndim, index)
     return Objects(
         labels,
         stem_name(image.source),
@@ -76,13 +77,3 @@ def check_frames(inputs: Sequence[Path], kinds: Sequence[str]) -> None:
         raise UsageError(
             f"--save ctc: {wrong[0]} does not say which frame it is; name the files t000, t001, ..., or give one stack"
         )
-
-
-def _place(image: Image | Regions, ndim: int, index: int | None) -> tuple[int | None, int | None]:
-    """z and t from 0 of an item, None where the image has no such axis or is one item."""
-    if index is None:
-        return None, None
-    if ndim == 3 or "Z" not in image.axes:
-        return None, index
-    depth = image.size("Z")
-    return index % depth, index // depth if "T" in image.axes or "I" in image.axes else None

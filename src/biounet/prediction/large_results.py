@@ -18,7 +18,7 @@ from biounet.prediction.export import EXPORTED, objects_of
 from biounet.prediction.found import Found
 from biounet.prediction.request import Request
 from biounet.prediction.results import Results
-from biounet.prediction.scale import pixel_size
+from biounet.prediction.stack import stack_axes
 from biounet.prediction.view import Read
 from biounet.prediction.zarr_results import Ids
 
@@ -31,8 +31,7 @@ def results_of(found: Sequence[Found], request: Request, budget: Budget) -> Resu
     job = found[0].job
     view, model, regions = job.view, job.model, job.view.regions
     shape = (len(found), *view.file_shape) if several else view.file_shape
-    axes = ("T" if several else "") + "ZYX"[-view.ndim :]
-    size = pixel_size(regions, request.pixel_size_um, view.ndim)
+    axes, size = stack_axes(regions, view.ndim, len(found), request.pixel_size_um)
 
     def ids(kind: str, readers: list[Read], largest: int) -> Ids:
         return Ids(kind, _stacked(readers) if several else readers[0], shape, largest, axes, size)

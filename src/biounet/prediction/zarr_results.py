@@ -34,8 +34,8 @@ _OF_KIND = {"labels": "", "classes": "_classes"}
 class Ids:
     """Ids of an image. ``kind``: "labels" or "classes"; ``read(start, stop)`` gives windows of ``shape``, int32.
 
-    ``largest``: none is larger. ``axes``: of (T)(Z)YX, T where several items are stacked. ``pixel_size_um``: per
-    spatial axis, or None.
+    ``largest``: none is larger. ``axes``: of (T)(Z)YX, see `stack.stack_axes`. ``pixel_size_um``: per spatial
+    axis, of YX alone, or None.
     """
 
     kind: str
