@@ -330,6 +330,20 @@ def test_too_little_memory_names_what_would_do(model, tmp_path, image_of, by_blo
         by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o"), budget=Budget(base, base))
 
 
+def test_tables_that_do_not_fit_are_refused_before_anything_is_computed(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((300, 400)))
+    base = process_bytes()
+    budget = Budget(base + 120_000 * 22 - 1, base)  # ids and what they are traced by, two classes, the image
+    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or"):
+        by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o", save=("labels", "table")), budget=budget)
+    assert not folder_of(tmp_path / "o", "a").exists()
+    enough = Budget(budget.limit + 1, base)
+    for allowed, more in ((enough, {}), (budget, {"save": ("labels",)}), (budget, {"shard": (1, 2)})):
+        request = replace(Request(tmp_path / "o", save=("labels", "table")), **more)
+        with pytest.raises(UsageError, match="is too small for the smallest tile"):  # which comes next
+            by_blocks(model(), tmp_path / "a.tif", request, budget=allowed)
+
+
 def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path, image_of, by_blocks):
     image = image_of((40, 50)).astype(np.float32)
     image[30, 20] = np.nan

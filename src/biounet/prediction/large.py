@@ -22,7 +22,7 @@ from biounet.prediction.blocks import Job, open_jobs
 from biounet.prediction.cluster import Cluster
 from biounet.prediction.found import find
 from biounet.prediction.gallery import Seen
-from biounet.prediction.large_results import results_of
+from biounet.prediction.large_results import refuse_too_large, results_of
 from biounet.prediction.request import Done, Listener, Request
 from biounet.prediction.results import write_results
 from biounet.prediction.zarr_results import Targets
@@ -55,6 +55,7 @@ def predict_large(
     request, done = targets.request, Done(str(path), stem_name(path))
     folder = folder_of(request.out, done.name)
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        refuse_too_large(model, regions, request, budget)
         items = regions.item_count(model.ndim)
         jobs: list[Job] = []
         for job, notes in open_jobs(model, engine, regions, targets, folder=folder, budget=budget):
@@ -74,7 +75,7 @@ def predict_large(
         found = [find(job, budget) for job in jobs]
         shape = jobs[0].view.file_shape
         done.shape = shape if items == 1 else (items, *shape)
-        write_results(results_of(found, request, budget), targets, done)
+        write_results(results_of(found, request), targets, done)
         if show is not None:
             show(found[len(found) // 2].seen)
         check = jobs[0].check_seams()
@@ -90,6 +91,7 @@ def begin_large(
     """Give out all tiles of a file to a cluster, so that small files are computed side by side, too."""
     folder = folder_of(targets.request.out, stem_name(path))
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        refuse_too_large(model, regions, targets.request, budget)
         for job, _ in open_jobs(model, engine, regions, targets, folder=folder, budget=budget):
             cluster.begin(job, targets.request)
 
