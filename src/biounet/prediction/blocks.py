@@ -156,10 +156,9 @@ class Job:
             arrays["ids"] = probabilities.argmax(axis=0).astype(np.uint8 if len(probabilities) <= 256 else np.uint16)
         else:
             arrays["ids"] = mark(1 - probabilities[0], instance_settings(self.model.postprocessing))
-        if self.kept == "probabilities":
-            arrays["probabilities"] = probabilities
-        elif self.kept == "weights":
-            arrays["weights"] = weights(probabilities)
+        if self.kept:
+            numbers = weights(probabilities) if self.kept == "weights" else probabilities
+            arrays |= {f"{self.kept}{channel}": part for channel, part in enumerate(numbers)}  # each is read alone
         for number, (low, high) in enumerate(self.seams):
             inner = [(max(a, s), min(b, e)) for a, b, s, e in zip(low, high, start, stop, strict=True)]
             if all(a < b for a, b in inner):
@@ -175,15 +174,16 @@ class Job:
     def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
         """One class of "probabilities" or "weights", (*window), from the tiles."""
         dtype = np.float32 if name == "probabilities" else np.uint16
-        return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, name, channel)[part], dtype)
+        return self.grid.assemble(
+            start, stop, lambda index, part: self._of_tile(index, f"{name}{channel}")[part], dtype
+        )
 
-    def _of_tile(self, index: Index, name: str, channel: int | None = None) -> Array:
+    def _of_tile(self, index: Index, name: str) -> Array:
         """What a tile left; 0 where it was left out."""
         if self.region is not None and not self.there(index):
             start, stop = self.grid.bounds(index)
             return np.zeros([e - a for a, e in zip(start, stop, strict=True)], np.uint8)
-        found = self._cache.get(key_of(_TILES, index), name)
-        return found if channel is None else np.asarray(found[channel])
+        return self._cache.get(key_of(_TILES, index), name)
 
     def check_seams(self) -> SeamCheck:
         """Windows across seams computed again as one piece, against what the tiles gave."""
