@@ -172,7 +172,10 @@ class Job:
         return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, "ids")[part], dtype)
 
     def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
-        """One class of "probabilities" or "weights", (*window), from the tiles."""
+        """One class of "probabilities", float32, or of "weights", uint16, in a window: (*window), from the tiles.
+
+        0 in tiles that were left out. Raises `DataError` for a tile that is damaged or gone, or keeps no such thing.
+        """
         dtype = np.float32 if name == "probabilities" else np.uint16
         return self.grid.assemble(
             start, stop, lambda index, part: self._of_tile(index, f"{name}{channel}")[part], dtype
