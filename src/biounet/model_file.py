@@ -93,9 +93,8 @@ class Model:
 
 def save_model(path: str | Path, model: Model) -> str:
     """Write a model file, whole or not at all, and return its SHA-256."""
-    tensors = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
     metadata = _metadata(model)
-    data = _sealed(tensors | _samples(model), metadata)
+    data = _sealed(_tensors(model), metadata)
     with whole_file(Path(path)) as temporary:
         temporary.write_bytes(data)
     return str(metadata["sha256"])
@@ -110,6 +109,11 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     metadata, tensors, stated = _unsealed(_read(path), path)
     return _model(metadata, tensors, stated, path)
+
+
+def model_digest(model: Model) -> str:
+    """The SHA-256 of a model; of one that comes from no file, that of the file it would make."""
+    return model.sha256 or _digest(_tensors(model), _metadata(model))
 
 
 def make_passport(model: Model, network_sha256: str) -> bytes:
@@ -130,6 +134,12 @@ def read_passport(data: bytes, path: Path) -> tuple[Model, str]:
     except (LookupError, TypeError) as error:
         raise ModelFileError(f"{path}: not a complete export ({error!r}); export it again") from error
     return _model(metadata, tensors, sha256, path), network
+
+
+def _tensors(model: Model) -> dict[str, Array]:
+    """All arrays of a model, by the names they have in its file."""
+    weights = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
+    return weights | _samples(model)
 
 
 def _samples(model: Model) -> dict[str, Array]:

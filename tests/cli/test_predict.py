@@ -20,7 +20,9 @@ def labels_of(folder, name):
 
 
 def probabilities_of(folder, name):
-    return read_image(folder / f"{name}_probabilities.tif").array
+    """Classes first."""
+    image = read_image(folder / f"{name}_probabilities.tif")
+    return np.moveaxis(image.array, image.axes.index("C"), 0)
 
 
 def written(folder):

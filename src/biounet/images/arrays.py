@@ -59,12 +59,13 @@ def nifti_header(path: Path) -> Header:
     zooms = [float(zoom) for zoom in stored.header.get_zooms()[: min(len(shape), 3)]]
     factor = _UM.get(stored.header.get_xyzt_units()[0], 1e3)
     known = all(0 < zoom < np.inf for zoom in zooms)
+    first = np.asanyarray(stored.dataobj[(slice(0, 1),) * len(stored.shape)])  # scaled as the file says
     size = path.stat().st_size * (_GZIP_RATIO if path.name.lower().endswith(".gz") else 1)
     return Header(
         axes,
         shape,
-        np.dtype(stored.get_data_dtype()),
-        size,
+        first.dtype,
+        size * first.itemsize // stored.get_data_dtype().itemsize,
         lambda: np.asanyarray(stored.dataobj).reshape(shape),
         pixel_size_um=tuple(zoom * factor for zoom in reversed(zooms)) if known else None,
     )
@@ -75,7 +76,7 @@ def nifti_stored(path: Path, header: Header, cache: Cache) -> list[Stored]:
     proxy = _loaded(path).dataobj
     if path.name.lower().endswith(".gz"):
         return [Whole(header.shape, header.dtype, header.read)]
-    return [_Proxied(proxy, header.shape, np.asanyarray(proxy[(slice(0, 1),) * len(proxy.shape)]).dtype)]
+    return [_Proxied(proxy, header.shape, header.dtype)]
 
 
 @dataclass(frozen=True, eq=False)

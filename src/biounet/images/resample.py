@@ -60,7 +60,8 @@ def _taps(size: int, new: int, start: int, stop: int) -> tuple[npt.NDArray[np.in
 def nearest_window(read: Read, shape: Place, new_shape: Place, start: Place, stop: Place) -> Array:
     """The window start..stop of ids (*spatial) of ``shape`` brought to ``new_shape``, each from the nearest pixel.
 
-    ``read(start, stop)`` gives ids (..., *spatial) of a window; leading axes are kept.
+    ``read(start, stop)`` gives ids (..., *spatial) of a window; leading axes are kept. Beyond ``new_shape`` the
+    outermost pixels go on.
     """
     ends = zip(shape, new_shape, start, stop, strict=True)
     places = [np.minimum((np.arange(a, e) * 2 + 1) * n // (2 * new), n - 1) for n, new, a, e in ends]

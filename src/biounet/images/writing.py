@@ -102,7 +102,7 @@ def write_labels(
     """Write ids as a TIFF that Fiji and napari open in colour: uint16, float32 beyond 65,535.
 
     ``labels``: non-negative integers, (Z)YX, or (T)(Z)YX with ``axes`` naming them; default "YX" or
-    "ZYX". ``pixel_size_um`` belongs to the spatial axes in the same order. ImageJ has no 32-bit label
+    "ZYX". ``pixel_size_um`` belongs to the spatial axes in the same order, or to YX alone. ImageJ has no 32-bit label
     images, hence float32, which holds ids below 2^24 exactly. The colour table has black for 0, and
     the display range is 0 to 255, so each id below 255 has its own colour and higher ids share white.
     Raises `UsageError` for negative ids (unknown is no result), ids beyond 2^24 or unfitting axes.
@@ -130,9 +130,13 @@ def write_probabilities(
     probabilities: npt.NDArray[np.float32],
     *,
     pixel_size_um: Sequence[float] | None = None,
+    axes: str | None = None,
 ) -> None:
-    """Write class probabilities (C, (Z), Y, X) as a float32 TIFF of the same shape, shown from 0 to 1."""
-    axes = {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(probabilities.ndim, "")
+    """Write class probabilities as a float32 TIFF of the same shape, shown from 0 to 1.
+
+    ``probabilities``: (C, (T), (Z), Y, X), or what ``axes`` names; default "CYX", "CZYX" or "CTZYX".
+    """
+    axes = axes or {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(probabilities.ndim, "")
     stored = probabilities.astype(np.float32)
     display = {"min": 0.0, "max": 1.0, "mode": "grayscale"}
     _write_tiff(path, stored, axes, pixel_size_um=pixel_size_um, display=display)
@@ -191,10 +195,13 @@ def _write_tiff(
 
 
 def spatial_sizes(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str, float]:
-    """Pixel sizes in um by the letter of their axis; raises `UsageError` where they do not fit the axes."""
+    """Pixel sizes in um by the letter of their axis, two of them those of Y and X.
+
+    Raises `UsageError` where they do not fit the axes.
+    """
     if pixel_size_um is None:
         return {}
-    spatial = [axis for axis in axes if axis in "ZYX"]
+    spatial = [axis for axis in axes if axis in ("YX" if len(pixel_size_um) == 2 else "ZYX")]
     if len(spatial) != len(pixel_size_um) or not all(0 < size < np.inf for size in pixel_size_um):
         raise UsageError(
             f"pixel size {tuple(pixel_size_um)} um for axes {axes}: one size above 0 for each of {''.join(spatial)}"

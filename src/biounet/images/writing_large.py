@@ -85,14 +85,15 @@ def write_large_probabilities(
     shape: Sequence[int],
     *,
     pixel_size_um: Sequence[float] | None = None,
+    axes: str | None = None,
     tile: int = 512,
     pyramid: bool = True,
 ) -> None:
-    """Write class probabilities (C, (Z), Y, X) as float32, otherwise as `write_large_labels`.
+    """Write class probabilities (C, (T), (Z), Y, X), or what ``axes`` names, as float32; else as `write_large_labels`.
 
     ``read(start, stop)`` gives regions of that shape, one class at a time. Shown from 0 to 1.
     """
-    axes = {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(len(shape), "")
+    axes = axes or {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(len(shape), "")
     _Writer(shape, axes, np.dtype(np.float32), tile, pyramid, (0.0, 1.0)).write(Path(path), read, pixel_size_um)
 
 

@@ -69,7 +69,12 @@ def predict_array(
 
 
 def prediction_of(model: Model, probabilities: Float32, plan: TilePlan) -> Prediction:
-    """Labels, and for a model of several cell classes the class of each object, beside the probabilities."""
+    """Labels, and for a model of several cell classes the class of each object, beside the probabilities.
+
+    ``probabilities``: float32 (K, *spatial), kept as they are. Labels are int32 (*spatial), classes int32 by id, from
+    0 for background on, or None; ``plan``: by which they were computed. Raises `DataError` where those of an
+    instance model are not finite.
+    """
     labels = segment(model, probabilities)
     several = model.task == "instances" and len(model.classes) > 2
     classes = object_classes(labels, probabilities) if several else None

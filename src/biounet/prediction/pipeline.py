@@ -127,7 +127,7 @@ class Pipeline:
             self.targets.check(path)
             if self.targets.done_before(path, blocks=folder_of(self.request.out, stem_name(path))):
                 return
-            begin_large(self.model, self.engine, path, self.request, budget=self.budget, cluster=self.cluster)
+            begin_large(self.model, self.engine, path, self.targets, budget=self.budget, cluster=self.cluster)
 
     def _batch(self, plan: TilePlan) -> int:
         return tiles_at_once(plan, self.engine, memory=self._tile_memory())

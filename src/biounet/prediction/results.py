@@ -100,11 +100,10 @@ def _write_ids(path: Path, ids: Ids) -> None:
 
 
 def _write_probabilities(path: Path, results: Results) -> None:
-    """Classes first, then the items of a stack, whose pixels are then without a size."""
+    """Classes first, then the axes of the labels."""
     labels = results.labels
-    shape = (results.classes, *labels.shape)
-    size = None if labels.axes.startswith("T") else labels.pixel_size_um
+    shape, axes, size = (results.classes, *labels.shape), f"C{labels.axes}", labels.pixel_size_um
     if math.prod(shape) <= _SMALL:
-        write_probabilities(path, results.probabilities((0,) * len(shape), shape), pixel_size_um=size)
+        write_probabilities(path, results.probabilities((0,) * len(shape), shape), pixel_size_um=size, axes=axes)
     else:
-        write_large_probabilities(path, results.probabilities, shape, pixel_size_um=size)
+        write_large_probabilities(path, results.probabilities, shape, pixel_size_um=size, axes=axes)

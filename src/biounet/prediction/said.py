@@ -19,7 +19,7 @@ def said_of_image(image: Image, items: Sequence[npt.NDArray[Any]], model: Model)
     yield from image.notes
     if said := said_without_size(model, image.pixel_size(model.ndim)):
         yield said
-    channels = image.array.shape[image.axes.index("C")] if "C" in image.axes else 1
+    channels = image.size("C")
     if image.alpha:
         dropped = drops_alpha(image)
         yield said_of_alpha(dropped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ import numpy.typing as npt
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import known_suffix, read_header, stem_name
 from biounet.images.image import Header, separate_axes, spatial_axes
-from biounet.images.label_origin import Origin, digest, recorded_result
+from biounet.images.label_origin import Origin, recorded_result
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
 from biounet.images.writing import is_written_here
 from biounet.images.writing_large import Read
 from biounet.inference.engines import Engine
-from biounet.inference.packages import installed_version
 from biounet.model_file import Model
-from biounet.prediction.region import AUTO
+from biounet.prediction.made_by import made_by
 from biounet.prediction.request import Done, Request
 
 Place = Sequence[int]
@@ -36,8 +34,8 @@ _OF_KIND = {"labels": "", "classes": "_classes"}
 class Ids:
     """Ids of an image. ``kind``: "labels" or "classes"; ``read(start, stop)`` gives windows of ``shape``, int32.
 
-    ``largest``: none is larger. ``axes``: of (T)(Z)YX, T where several items are stacked. ``pixel_size_um``: per
-    spatial axis, or None.
+    ``largest``: none is larger. ``axes``: of (T)(Z)YX, see `stack.stack_axes`. ``pixel_size_um``: per spatial
+    axis, of YX alone, or None.
     """
 
     kind: str
@@ -52,7 +50,7 @@ class Ids:
 class Targets:
     """Where the results of a request go, and what is recorded in labels that are written into images.
 
-    ``made_by``: what decides labels, in plain values; tiles and memory do not. ``kinds``: of `Ids` that there will be.
+    ``made_by``: what decides labels, see `made_by.made_by`. ``kinds``: of `Ids` that there will be.
     """
 
     request: Request
@@ -62,22 +60,8 @@ class Targets:
     @classmethod
     def of(cls, model: Model, engine: Engine, request: Request) -> Targets:
         """Those of a request to a model."""
-        region = request.region
-        if region is not None and region != AUTO and Path(region).exists():
-            region = f"SHA-256 {digest(region)}"
-        values = {
-            "biounet": installed_version("biounet"),
-            "model_sha256": model.sha256,
-            "engine": engine.name,
-            "precision": engine.precision,
-            "tta": request.tta,
-            "channels": request.channels,
-            "pixel_size_um": request.pixel_size_um,
-            "region": region,
-            "postprocessing": dict(model.postprocessing),
-        }
         several = model.task == "instances" and len(model.classes) > 2
-        return cls(request, json.loads(json.dumps(values)), ("labels", "classes") if several else ("labels",))
+        return cls(request, made_by(model, engine, request), ("labels", "classes") if several else ("labels",))
 
     def check(self, path: Path) -> None:
         """Refuse what cannot be written as OME-Zarr, before anything is computed; what a kill left is mended.
@@ -154,8 +138,7 @@ class Targets:
         return self.request.label_name + _OF_KIND[kind]
 
     def _recorded(self, path: Path, kind: str) -> Mapping[str, Any] | None:
-        """A model that has no checksum, as it comes from no file, cannot be told from others."""
-        return recorded_result(path, self._name(kind), self.made_by) if self.made_by["model_sha256"] else None
+        return recorded_result(path, self._name(kind), self.made_by)
 
 
 def write_beside(ids: Ids, out: Path, name: str) -> str:
