@@ -24,11 +24,12 @@ from biounet.images.ome_zarr_list import add_attributes, consolidate_again, ente
 from biounet.images.regions import level_factor
 from biounet.images.writing import (
     LARGEST_UINT16,
+    Read,
+    checked_ids,
     colour_table,
     spatial_sizes,
     whole_folder,
 )
-from biounet.images.writing_large import Read, checked_ids
 
 _SMALL = 1024  # pixels a side at which a pyramid ends
 _KINDS = {"T": "time", "C": "channel"}  # other axes are of space

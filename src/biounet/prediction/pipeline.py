@@ -194,9 +194,7 @@ class Pipeline:
         plan = group[0][0].plan
         assert plan is not None
         start = time.perf_counter()
-        ready = [
-            (file, index, image) for file, index in group if (image := self._normalised(file, index)) is not None
-        ]
+        ready = [(file, index, image) for file, index in group if (image := self._normalised(file, index)) is not None]
         found: list[Float32] = []
         try:
             images = [image for *_, image in ready]

@@ -19,8 +19,7 @@ from biounet.images.image import Header, separate_axes, spatial_axes
 from biounet.images.label_origin import Origin, digest, is_zarr_written_here, recorded_result
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
-from biounet.images.writing import is_written_here
-from biounet.images.writing_large import Read
+from biounet.images.writing import Read, is_written_here
 from biounet.inference.engines import Engine
 from biounet.inference.packages import installed_version
 from biounet.model_file import Model
