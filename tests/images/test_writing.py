@@ -12,6 +12,7 @@ from biounet.images.formats import read_image
 from biounet.images.writing import (
     colour_table,
     whole_file,
+    whole_folder,
     write_labels,
     write_labels_in_parts,
     write_png,
@@ -73,6 +74,31 @@ def test_a_disk_that_refuses_is_one_line(tmp_path):
     with pytest.raises(BiounetError, match="No space left on device"):
         full(tmp_path / "y.txt")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, RuntimeError])
+def test_a_folder_that_was_moved_away_comes_back_whatever_happens(tmp_path, monkeypatch, error):
+    """Between the two steps there is no folder of that name."""
+    path, replace, steps = tmp_path / "x.zarr", os.replace, []
+
+    def interrupted(source, target):
+        steps.append(target)
+        if len(steps) == 2:
+            raise error
+        replace(source, target)
+
+    def written():
+        with whole_folder(path) as temporary:
+            (temporary / "new").write_text("new")
+
+    path.mkdir()
+    (path / "old").write_text("old")
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(BiounetError if error is OSError else error):
+        written()
+    assert steps[1:] == [path, path]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.zarr"]
+    assert (path / "old").read_text() == "old"
 
 
 def test_new_files_have_the_permissions_of_others(tmp_path):

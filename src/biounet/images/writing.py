@@ -78,12 +78,12 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
         raise BiounetError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
         ) from error
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two steps, in whatever way
+            os.replace(old, path)
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
 
