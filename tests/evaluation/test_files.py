@@ -11,6 +11,7 @@ from PIL import Image
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.files import evaluate_files
 from biounet.evaluation.pixels import pixel_error
+from biounet.images.ome_zarr_labels import write_zarr_labels
 from biounet.images.writing import write_labels, write_probabilities
 
 
@@ -89,6 +90,18 @@ def test_two_predictions_of_one_name_are_not_chosen_between(data, tmp_path):
     write_all(tmp_path / "out", data)
     write_all(tmp_path / "out", {"a": data["a"]}, "_cp_masks")
     with pytest.raises(DataError, match="a_cp_masks.tif and a_labels.tif: both are labels of a; keep one"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_labels_as_tiff_and_as_ome_zarr_are_one_prediction_until_one_is_edited(data, tmp_path):
+    import zarr
+
+    write_all(tmp_path / "out", data)
+    path, truth = tmp_path / "out" / "a_labels.ome.zarr", data["a"]
+    write_zarr_labels(path, lambda a, b: truth[tuple(map(slice, a, b))], truth.shape, largest_id=9)
+    assert errors(evaluate_files(tmp_path / "out", tmp_path / "data")) == {"a": 0, "b ü": 0, "c": 0}
+    zarr.open_array(path / "0", mode="r+")[:5, :5] = 5
+    with pytest.raises(DataError, match=r"a_labels.ome.zarr and a_labels.tif: both are labels of a; keep one"):
         evaluate_files(tmp_path / "out", tmp_path / "data")
 
 

@@ -27,6 +27,7 @@ from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
+from biounet.images.label_origin import is_zarr_written_here
 from biounet.labels.flatness import AN_IMAGE, flatness
 from biounet.labels.kinds import cell_classes, class_image, classes_of
 from biounet.labels.meaning import Meaning, encode
@@ -326,7 +327,14 @@ def _predicted_files(predicted: Path) -> dict[str, Path]:
     found = {}
     for stem, group in groups.items():
         named = [path for path in group if stem_name(path) != stem] or group  # not an image beside its labels
+        named = [path for path in named if not _is_copy(path, named)]
         if len(named) > 1:
             raise DataError(f"{named[0]} and {named[1].name}: both are labels of {stem}; keep one of them there")
         found[stem] = named[0]
     return found
+
+
+def _is_copy(path: Path, group: Sequence[Path]) -> bool:
+    """Whether OME-Zarr labels, which nobody has changed, lie beside the same NAME in another format."""
+    beside = any(stem_name(other) == stem_name(path) for other in group if other != path)
+    return beside and known_suffix(path) == ".zarr" and is_zarr_written_here(path)

@@ -25,6 +25,7 @@ from biounet.prediction.gallery import Seen
 from biounet.prediction.large_results import refuse_too_large, results_of
 from biounet.prediction.request import Done, Listener, Request
 from biounet.prediction.results import write_results
+from biounet.prediction.said import is_constant, said_of_constant
 from biounet.prediction.zarr_results import Targets
 from biounet.words import counted
 
@@ -64,8 +65,10 @@ def predict_large(
                 done.plan = str(job.plan)
                 done.notes = [*regions.notes, *notes]
                 listen(_plan_line(job, items, budget), 0, 0)
-                for note in done.notes:
-                    listen(f"{path.name}: {note}", 0, 0)
+        channels = jobs[0].view.channels
+        done.notes += said_of_constant([is_constant(regions, item, channels, ndim=model.ndim) for item in range(items)])
+        for note in done.notes:
+            listen(f"{path.name}: {note}", 0, 0)
         if (region := jobs[0].region) is not None and not any(job.wanted for job in jobs):
             _clear(jobs, folder)
             raise DataError(f"--region {region.name}: has no pixel in {path}; is it drawn on another image?")
