@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from biounet.errors import DataError
+from biounet.images.axes import refuse_channels_last
 from biounet.images.image import Array, Header
 from biounet.images.stored import Cache, Mapped, Stored, Whole
 
@@ -34,6 +35,7 @@ def npy_header(path: Path) -> Header:
         )
     coloured = array.ndim == 3 and array.shape[2] in (3, 4) and min(array.shape[:2]) > 4
     axes = "YX" if array.ndim == 2 else "YXC" if coloured else "IYX"
+    refuse_channels_last(path, axes, array.shape)
     return Header(axes, array.shape, array.dtype, array.nbytes, lambda: np.array(array))
 
 
