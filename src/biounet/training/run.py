@@ -126,6 +126,7 @@ class Run:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = {
             "data": self.data.digest,
+            "split": self.plan.split.facts,  # a folder or a list given as --validation may hold other names by now
             "seed": self.seed,
             "from": origin,
             "network": network.description,
