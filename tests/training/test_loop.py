@@ -221,7 +221,7 @@ def test_the_best_average_is_kept_and_of_equals_the_last(start):
     state, sampler, settings = start("training.validations=4")
     events = run(state, sampler, settings, 8, validate=validate)
     assert [e.is_best for e in events if isinstance(e, Validated)] == [True, True, True, False]
-    assert (state.best_step, state.best_score) == (6, 0.7)
+    assert (state.best_step, state.best_score, state.gain_step) == (6, 0.7, 4)
     assert torch.equal(torch.cat([v.double().ravel() for v in state.best.values()]), kept[6])
     assert not torch.equal(flat(state.average), kept[6])
 

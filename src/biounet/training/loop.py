@@ -197,8 +197,11 @@ def _validated(state: TrainingState, validate: Validate, steps: int) -> Validate
     start = time.perf_counter()
     scores = validate(state.average)
     score = scores["selection"]
-    best = math.isfinite(score) and (state.best_score is None or score >= state.best_score)
+    before = -math.inf if state.best_score is None else state.best_score
+    best = math.isfinite(score) and score >= before
     if best:
+        if score > before:
+            state.gain_step = state.step
         state.best = {name: value.detach().clone() for name, value in state.average.state_dict().items()}
         state.best_step, state.best_score = state.step, score
     return Validated(state.step, steps, scores, best, time.perf_counter() - start)

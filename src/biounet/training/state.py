@@ -37,7 +37,8 @@ class TrainingState:
     """A network in training. ``average`` is what is validated and saved as the model.
 
     ``facts``: plain values, as JSON has them, that must be equal for a resume to be exact (steps, seed,
-    settings, hash of the data, threads). ``best`` maps names to tensors of the best average so far.
+    settings, hash of the data, threads). ``best`` maps names to tensors of the best average so far (of equals the
+    last), that of ``best_step``; ``gain_step``: the last one whose score was above all before it.
     """
 
     network: nn.Module
@@ -48,6 +49,7 @@ class TrainingState:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_step: int = 0
     best_score: float | None = None
+    gain_step: int = 0
 
 
 def new_state(network: nn.Module, settings: TrainingSettings, facts: dict[str, Any]) -> TrainingState:
@@ -88,6 +90,7 @@ def pack_state(state: TrainingState) -> bytes:
         "step": state.step,
         "best_step": state.best_step,
         "best_score": state.best_score,
+        "gain_step": state.gain_step,
     }
     plain = _plain(tensors)
     metadata["sha256"] = _digest(plain, metadata)
@@ -131,7 +134,7 @@ def unpack_state(data: bytes, state: TrainingState, source: str) -> None:
         raise DataError(f"{source}: does not fit this run ({reason}); --overwrite starts anew") from error
     state.best = _part(tensors, "best.")
     state.step, state.best_step = int(metadata["step"]), int(metadata["best_step"])
-    state.best_score = metadata["best_score"]
+    state.best_score, state.gain_step = metadata["best_score"], int(metadata["gain_step"])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
