@@ -161,6 +161,7 @@ def test_an_override_without_a_value():
         ("network.width=wide", r"network.width \(='wide'\): .*valid integer"),
         ("network.width=", r"network.width \(=''\): .*valid integer"),
         ("network.batch_norm=perhaps", r"network.batch_norm \(='perhaps'\): .*valid boolean"),
+        ("network.pooling=[[2,2],[2,2],[2,2],[2,2],[2,2],[2,2],[2,2],[2,2]]", r"network.pooling .*at most 7 items"),
         ("network.depth=8", r"network.depth \(=8\): .*less than or equal to 7"),
         ("training.momentum=1", r"training.momentum \(=1\): .*less than 1"),
         ("training.learning_rate=0", r"training.learning_rate \(=0\): .*greater than 0"),

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from biounet.errors import UsageError
-from biounet.geometry import check_pooling, check_stem, unet_geometry
+from biounet.geometry import check_pooling, per_axis, unet_geometry
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP_CONVOLUTION = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -62,7 +62,7 @@ class UNet(nn.Module):
                 f"classes (={classes}) at least 2, and dropout (={dropout}) from 0 to below 1"
             )
         factors = check_pooling(depth, ndim, pooling)
-        blocks = check_stem(stem, ndim)
+        blocks = per_axis(stem, ndim, "stem")
         self.geometry = unet_geometry(depth, ndim, pooling=factors, stem=blocks)
         self.description: dict[str, Any] = {
             "name": "unet",
