@@ -161,11 +161,11 @@ class Run:
         said = f"resumed at step {step} of {facts['steps']}"
         if budget is not None:
             said += "; the number of steps stays as it was, whatever --budget says"
-        changed = [
-            f"{n} {facts.get(n)} (now {self.state.facts[n]})" for n in MAY_DIFFER if facts.get(n) != self.state.facts[n]
-        ]
+        now = self.state.facts
+        changed = {n: f"{n} {facts.get(n)} (now {now[n]})" for n in MAY_DIFFER if facts.get(n) != now[n]}
         if changed:
-            said += f"; it began with {', '.join(changed)}, so the result may differ in rounding"
+            drawn = " and in what dropout leaves out" if "device" in changed else ""
+            said += f"; it began with {', '.join(changed.values())}, so the result may differ in rounding{drawn}"
         return said
 
     def _choose_steps(self, steps: int | None, budget: float | None) -> str:

@@ -25,7 +25,8 @@ from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.settings import TrainingSettings, dotted
 
-MAY_DIFFER = ("threads", "device", "processes")  # facts that a resume may change: only rounding depends on them
+# Facts that a resume may change: rounding depends on them, and on the kind of device what dropout leaves out.
+MAY_DIFFER = ("threads", "device", "processes")
 NO_FACTS = {"training": {"state_seconds", "workers"}}  # settings that change no result, and stand in no model file
 
 _KEY = "biounet_state"
