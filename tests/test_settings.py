@@ -54,7 +54,6 @@ def test_the_papers_numbers_stand_once():
     }
     assert defaults(unet_geometry)["depth"] == network.depth
     assert settings.training.tile == DEFAULT_TILE
-    assert (Augmentation.elastic_std_px, Augmentation.elastic_grid) == (10, 3)
 
 
 def test_augmentation_settings_are_those_of_the_augmentation():
