@@ -179,7 +179,12 @@ def test_a_cross_validation_is_told_with_its_intervals():
     assert "the weights of one step of each network were kept" in text
     assert "Over the 6 held-back images of all folds the result was: SEG" in text
     assert "0.600 (95 % interval 0.500 to 0.700)" in text
+    assert "(seeds 4 to 6)." in text
     assert "0 images" not in text
+    blocks = estimate | {"images": [{"name": "a"}] * 6}
+    refit = methods_text(replace(model, training=known | {"estimate": blocks, "refit": True}))
+    assert "Over the 6 held-back blocks of 1 image of all folds the result was: SEG" in refit
+    assert "the last weights were kept (seed 7, of the folds 4 to 6)." in refit
 
 
 SCORED = {

@@ -66,13 +66,14 @@ def test_estimate_and_postprocessing_are_those_of_the_folds(whole, cells, tiny):
 def test_facts_and_report_say_so(whole):
     model = load_model(whole)
     assert trained_in_words(model.training).startswith(
-        "trained 6 steps with seed 0 on all images, after 2 folds of as many; on 4 held-back images of the folds: dice "
+        "trained 6 steps on all images, after 2 folds of as many (seed 2, of the folds 0 to 1); on 4 held-back images "
+        "of the folds: dice "
     )
     page = RunFiles(whole).report.read_text(encoding="utf-8")
     assert f"--steps {_STEPS} --seed 0 --folds 2 --refit" in page
     assert "one network more, trained on all images as long as each member" in page
     assert "It was judged by 2 networks like it, one for each fold of a cross-validation" in page
-    assert "the last weights were kept (seed 0)" in page
+    assert "the last weights were kept (seed 2, of the folds 0 to 1)" in page
     own = RunFiles(whole).all_images
     assert "Nothing was held back" in own.report.read_text(encoding="utf-8")
     assert [line["event"] for line in own.metrics()] == ["StepDone"] * _STEPS

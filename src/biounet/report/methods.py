@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from biounet.report.facts import held_back_in_words, seeds_in_words
 from biounet.report.references import REFERENCES
 from biounet.words import counted
 
@@ -225,7 +226,7 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     best = "" if unscored else ", which scored best on the held-back images"
     yield (
         f"It was minimised{start} in {counted(steps, 'step')} of {counted(of['batch_size'], 'sample')}"
-        f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."
+        f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} ({seeds_in_words(known)})."
     )
 
 
@@ -299,7 +300,7 @@ def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
     found = known["estimate"]
     if said := _means(found):
         yield (
-            f"Over the {counted(len(found['images']), 'held-back image')} of all folds the result was: "
+            f"Over the {held_back_in_words([image['name'] for image in found['images']])} of all folds the result was: "
             f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
         )
 
