@@ -110,26 +110,6 @@ def test_with_folds_side_by_side_it_is_the_same_file(cells, tiny, tmp_path, whol
     assert {event.name for event in record.of("InFold")} == {"fold 1/2", "fold 2/2", "all images"}
 
 
-def test_of_the_class_weights_as_much_is_taken_back_as_in_the_folds_on_average(cells, tiny, tmp_path, monkeypatch):
-    masks = [(image, (labels > 0).astype(np.uint8) * 255) for image, labels in cells]
-    shares = {"array 0": 0.25, "array 1": 0.75}  # by the first image that is held back
-    monkeypatch.setattr(
-        "biounet.training.ending.best_share", lambda _, truths, __: next(iter(_shares_of(truths, masks, shares)))
-    )
-    out = tmp_path / "m.safetensors"
-    model = train(masks, out, settings=tiny(), steps=2, folds=2, refit=True)
-    members = [load_model(RunFiles(out).fold(k).out).training["class_weights_taken_back"] for k in (1, 2)]
-    assert sorted(members) == [0.25, 0.75]
-    assert model.training["class_weights_taken_back"] == 0.5
-    assert (model.task, model.postprocessing) == ("classes", {})
-
-
-def _shares_of(truths, masks, shares):
-    for index, (_, mask) in enumerate(masks):
-        if np.array_equal(truths[0], mask > 0):
-            yield shares[f"array {index}"]
-
-
 @pytest.mark.parametrize(("device", "rounds"), [("cpu", 5), ("cpu,cpu", 3)])
 def test_the_budget_is_for_the_folds_and_for_it(cells, tiny, monkeypatch, device, rounds):
     given = []

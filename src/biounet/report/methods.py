@@ -27,6 +27,8 @@ _SCORES = {
     "pixel_error": "pixel error",
 }
 
+_TUNED = {"instances": "post-processing", "classes": "how far class weights are taken back"}  # on held-back images
+
 
 class Trained(Protocol):
     """What the paragraph needs of a model; `biounet.model_file.Model` has it."""
@@ -79,8 +81,8 @@ def methods_text(model: Trained) -> str:
         _network(model.network, settings.get("training", {})),
         *_training(model.task, known),
         _augmentation(settings.get("augmentation", {})),
-        _postprocessing(model.postprocessing),
-        *_scores(known),
+        _postprocessing(model.postprocessing, known),
+        *_scores(model.task, known),
         _hashes(model),
     ]
     return _with_references(sentences)
@@ -260,7 +262,7 @@ def _augmentation(of: Mapping[str, Any]) -> str:
     return f"Samples were varied by {_and(parts)}." if parts else "Samples were not varied."
 
 
-def _postprocessing(values: Mapping[str, Any]) -> str:
+def _postprocessing(values: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     if not values:
         return ""
     steps = [
@@ -273,15 +275,16 @@ def _postprocessing(values: Mapping[str, Any]) -> str:
     ]
     kept = [step for step in steps if step]
     more = f"; {_and(kept)}" if kept else ""
-    return (
-        f"Objects are connected pixels with a probability above {values['threshold']:g}{more}. These numbers were "
-        "tuned on the held-back images."
-    )
+    said = f"Objects are connected pixels with a probability above {values['threshold']:g}{more}."
+    if "tuned_on" not in known:
+        return said
+    on = known["tuned_on"]
+    return f"{said} These numbers were {f'tuned on the {on}' if on else 'not tuned'}."
 
 
-def _scores(known: Mapping[str, Any]) -> Iterator[str]:
+def _scores(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     if "folds" in known:
-        yield from _cross_validated(known)
+        yield from _cross_validated(task, known)
         return
     scores = known.get("validation_scores") or {}
     held = len(known.get("validation_images", ()))
@@ -289,20 +292,23 @@ def _scores(known: Mapping[str, Any]) -> Iterator[str]:
     if not said:
         return
     spread = "mean ± standard deviation over images" if held > 1 else "one image, so without a spread"
+    chosen = f"Weights and {_TUNED[task]}" if known.get("tuned_on") else "The weights"
     yield (
         f"On the held-back {'images' if held > 1 else 'image'} the result was: {'; '.join(said)} ({spread}). "
-        "Weights and post-processing were chosen there, so this is no independent test."
+        f"{chosen} were chosen there, so this is no independent test."
     )
 
 
-def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
+def _cross_validated(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     """Means of the cross-validation with their intervals."""
     found = known["estimate"]
     if said := _means(found):
         yield (
             f"Over the {held_back_in_words([image['name'] for image in found['images']])} of all folds the result was: "
-            f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
+            f"{'; '.join(said)}."
         )
+        if known.get("tuned_on"):
+            yield f"For each fold {_TUNED[task]} was chosen on the images of the others."
 
 
 def _means(found: Mapping[str, Any]) -> list[str]:

@@ -79,7 +79,7 @@ class CrossValidation:
         try:
             with stop_requests() as stop:
                 models = self._trained(stop)
-                on_all = self._trained_on_all(models, stop) if self.job.refit else None
+                on_all = self._trained_on_all(stop) if self.job.refit else None
         except KeyboardInterrupt:
             self.listen(Noted("interrupted before all was trained: there is no model of all yet"))
             raise
@@ -95,9 +95,9 @@ class CrossValidation:
             models.append(self.job.run(fold, self.devices[0], listen=self._listener_of(fold), stop=stop))
         return models
 
-    def _trained_on_all(self, models: Sequence[Model], stop: Stop) -> Model:
+    def _trained_on_all(self, stop: Stop) -> Model:
         _go_on(stop)
-        return self.job.run_on_all(models, self.devices[0], listen=self._listener_of(self.folds), stop=stop)
+        return self.job.run_on_all(self.devices[0], listen=self._listener_of(self.folds), stop=stop)
 
     def _finish(self, models: Sequence[Model], on_all: Model | None) -> Model:
         found = held_out(self.job, models, self.devices[0])

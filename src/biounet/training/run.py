@@ -56,7 +56,7 @@ _COPIES = 7  # of the weights in a run folder: the state holds them, two moments
 class Run:
     """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
 
-    ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    ``is_fold``: whether it is one of a cross-validation, whose decisions are tuned for all folds at their end.
     Where nothing is held back nothing is validated, and the last weights are the best.
     ``together``: the processes that train it; only the first has ``files`` and a listener.
     """
@@ -277,14 +277,16 @@ class Run:
         """Best and last model, report and facts; then the state of a finished run goes."""
         last = last_weights(self.state)
         context = (self.data, self.plan, self.validator)
-        made = best_model(self.state, best_weights(self.state), *context, tunes=not self.is_fold)
+        tunes = not self.is_fold
+        made = best_model(self.state, best_weights(self.state), *context, tunes=tunes)
         model = made.model
         out, beside, report = self.files.out, self.files.last, self.files.report
         if out and beside and report:
             model = replace(model, sha256=save_model(out, model))
             held_back = self.plan.split.validation[:MOST_PICTURES]
             figures = held_back_figures(model, held_back, made.probabilities[:MOST_PICTURES])
-            save_model(beside, model_with(self.state, last, *context, postprocessing=model.postprocessing))
+            by = model.postprocessing
+            save_model(beside, model_with(self.state, last, *context, postprocessing=by, tunes=tunes))
             progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds(), interrupted)
             write_report(report, model, progress, figures)
             self.files.write_facts({"seconds": self._seconds(), "steps": self.steps, "step": self.state.step})
