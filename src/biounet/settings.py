@@ -31,7 +31,7 @@ class NetworkSettings(_Section):
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
     width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
     depth: int | None = Field(4, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
-    pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; null: by the pixels' shape
+    pooling: tuple[tuple[int, ...], ...] | None = Field(None, max_length=7)  # per level and axis; null: by pixel shape
     stem: Pixels | tuple[Pixels, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)
