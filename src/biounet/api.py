@@ -93,10 +93,12 @@ def evaluate(
     *,
     task: str | None = None,
     only: str | None = None,
+    object_classes: bool = True,
 ) -> dict[str, Any]:
     """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
 
     Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
+    ``object_classes``: of paths, whether names of drawn objects are classes; else all objects are of one.
     """
     if task not in (None, "instances", "classes"):
         raise UsageError(f"task {task!r} is not known; choose instances or classes")
@@ -108,7 +110,8 @@ def evaluate(
         raise UsageError("evaluate needs two arrays or two paths")
     from biounet.evaluation.files import evaluate_files
 
-    return evaluate_files(predicted, true, only=only, task=task).result  # type: ignore[arg-type]
+    found = evaluate_files(predicted, true, only=only, task=task, object_classes=object_classes)  # type: ignore[arg-type]
+    return found.result
 
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:

@@ -221,6 +221,51 @@ def test_a_faulty_data_folder_is_not_taken_for_label_images(tmp_path):
         evaluate_files(tmp_path / "out", tmp_path / "data")
 
 
+# -- drawn objects
+
+
+def drawn(folder, names):
+    """An image with a square cell outlined for each name (None for none); the ids of the cells."""
+    ids = cells(count=len(names))
+    features = []
+    for index, name in enumerate(names):
+        (top, left), (bottom, right) = (f(np.argwhere(ids == index + 1), axis=0) for f in (np.min, np.max))
+        ring = [[left, top], [right + 1, top], [right + 1, bottom + 1], [left, bottom + 1], [left, top]]
+        geometry = {"type": "Polygon", "coordinates": [[[int(x), int(y)] for x, y in ring]]}
+        properties = {} if name is None else {"classification": {"name": name}}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / "a.tif", np.zeros(ids.shape, np.uint8))
+    (folder / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return ids
+
+
+def test_outlines_without_names_are_one_class_of_pixels(tmp_path):
+    ids = drawn(tmp_path / "data", [None] * 9)
+    write_labels(tmp_path / "out" / "a_labels.tif", ids > 0)
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", task="classes")
+    assert found.result["mean"]["classes"]["cell"] == {"dice": 1, "iou": 1}
+    assert found.result["mean"]["pixel_error"] == 0
+
+
+def test_outlines_with_names_are_a_class_each(tmp_path):
+    ids = drawn(tmp_path / "data", ["ring", "spot", "ring", "spot"])
+    write_labels(tmp_path / "out" / "a_labels.tif", np.where(ids > 0, 2 - ids % 2, 0))
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", task="classes")
+    assert {name: entry["dice"] for name, entry in found.result["mean"]["classes"].items()} == {
+        "background": 1, "ring": 1, "spot": 1,
+    }  # fmt: skip
+
+
+def test_more_names_than_classes_can_have(tmp_path):
+    ids = drawn(tmp_path / "data", [f"cell {chr(97 + k)}" for k in range(17)])
+    write_labels(tmp_path / "out" / "a_labels.tif", ids)
+    with pytest.raises(DataError, match=r"17 different names of objects .*, --no-object-classes in evaluate"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", object_classes=False)
+    assert found.result["mean"]["seg"] == 1
+
+
 # -- values
 
 

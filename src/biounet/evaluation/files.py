@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +13,25 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import load_labels, object_kinds
-from biounet.datasets.dataset import Dataset
-from biounet.datasets.drawings import is_drawing
-from biounet.datasets.examples import Example, load
-from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
+from biounet.datasets.layouts import label_stem
 from biounet.datasets.selection import select
-from biounet.datasets.zarr_annotations import holds_annotation
 from biounet.errors import DataError
 from biounet.evaluation.blocks import Scored, block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
+from biounet.evaluation.truths import Truth, matching, read_truth, understand_truths
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.labels.flatness import AN_IMAGE, flatness
-from biounet.labels.kinds import cell_classes, class_image, classes_of
+from biounet.labels.kinds import cell_classes
 from biounet.labels.meaning import Meaning, encode
-from biounet.labels.understanding import declared_meaning
 
 Labels = npt.NDArray[np.int32]
 
 _PROBABILITIES = "_probabilities"
 _NO_LABELS = ("_probabilities", "_overlay", "_classes")
 _MANY_VALUES = 64  # in one file, from which on labels that are not flat are hardly labels
-
-
-@dataclass(frozen=True)
-class Truth:
-    """One annotated image: NAME and page (None for a file of one) find its prediction.
-
-    ``example``: the image itself, where the truth is a data folder. ``drawn``: labels are ids, each object of its own.
-    """
-
-    name: str
-    stem: str
-    page: int | None
-    labels: Labels
-    example: Example | None = None
-    drawn: bool = False
-
-    @property
-    def kinds(self) -> Mapping[int, str]:
-        """Class of each object by id, where it has one."""
-        return {} if self.example is None else self.example.kinds
 
 
 @dataclass(frozen=True)
@@ -91,6 +66,7 @@ def evaluate_files(
     *,
     only: str | None = None,
     task: Task | None = None,
+    object_classes: bool = True,
     warping: bool = True,
     seed: int = 0,
 ) -> Evaluation:
@@ -98,10 +74,11 @@ def evaluate_files(
 
     ``true``: a data folder in any known layout, whose rule of what is unknown then holds, a folder
     of label images, or one file. ``only``: some of the images (see `datasets.selection.select`).
+    ``object_classes``: whether names of drawn objects are classes; else all objects are of one.
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
     truths, dataset, statements = read_truth(Path(true))
-    truths, meaning = understand_truths(truths, dataset, task)
+    truths, meaning = understand_truths(truths, dataset, task=task, object_classes=object_classes)
     if only is not None:
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
@@ -147,55 +124,6 @@ def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True
         if len(pairs) < FEWEST_VALUES:
             blocks += block_scores(pair.predicted, pair.true, blocks_per_image(len(pairs)), **given)
     return Scored(images, blocks)
-
-
-def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
-    """All annotated images of a folder or file; the data set, None for label images alone; reasons."""
-    if files := _label_files(path):
-        truths = [truth for file in files for truth in _truths_of_file(file)]
-        what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
-        return truths, None, [what]
-    dataset = find_dataset(path)
-    truths = [
-        Truth(
-            item.name,
-            stem_name(item.image.path),
-            item.image.page,
-            example.labels,
-            example,
-            drawn=is_drawing(item.labels) or item.extras.classes is not None,
-        )
-        for item, example in zip(dataset.items, load(dataset), strict=True)
-    ]
-    return truths, dataset, list(dataset.reasons)
-
-
-def _label_files(path: Path) -> list[Path]:
-    """The label images that a path names; none where it is a data set."""
-    if files := _matching(path):
-        return files
-    if known_suffix(path) or path.is_file():
-        return [] if holds_annotation(path) else [path]
-    return [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
-
-
-def understand_truths(
-    truths: Sequence[Truth], dataset: Dataset | None, task: Task | None
-) -> tuple[list[Truth], Meaning]:
-    """What the annotation means, and the truths with it; see `labels.understanding.understand`."""
-    drawn = any(truth.drawn for truth in truths)
-    if drawn and (task or (dataset and dataset.task)) == "classes":
-        names = cell_classes(truth.kinds for truth in truths)
-        meaning = Meaning(
-            "classes",
-            tuple(range(len(names) + 1)),
-            "drawn objects as classes of pixels, as asked for",
-            value_names=("background", *names),
-        )
-        return [replace(t, labels=class_image(t.labels, classes_of(t.labels, t.kinds, names))) for t in truths], meaning
-    meaning = declared_meaning([t.labels for t in truths], dataset, task=task, objects=drawn)
-    names = cell_classes(truth.kinds for truth in truths) if meaning.task == "instances" else ()
-    return list(truths), replace(meaning, cell_classes=names)
 
 
 def _cell_names(pairs: Sequence[Pair]) -> list[str] | None:
@@ -259,8 +187,7 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
     probabilities = _probabilities(file, page, (len(found), *truth.labels.shape))
     found_kinds = _predicted_kinds(file, predicted, page) if meaning.task == "instances" and truth.kinds else None
     kinds = None if found_kinds is None else (found_kinds, truth.kinds)
-    image = None if truth.example is None else truth.example.image
-    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds, image)
+    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds, truth.image)
 
 
 def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:
@@ -286,34 +213,8 @@ def _probabilities(file: Path, page: int, shape: tuple[int, ...]) -> npt.NDArray
     return np.asarray(classes if len(classes) > 1 else classes[0])
 
 
-def _is_data(path: Path) -> bool:
-    folders = [folder for folder in (path, path / "train") if folder.is_dir()]
-    return any(layout.recognise(folder) is not None for folder in folders for layout in LAYOUTS)
-
-
-def _truths_of_file(path: Path) -> list[Truth]:
-    pages = load_labels(path)
-    stem = label_stem(path)
-    if len(pages) == 1:
-        return [Truth(stem, stem, None, pages[0])]
-    return [Truth(f"{stem}[{i:02d}]", stem, i, page) for i, page in enumerate(pages)]
-
-
-def _matching(path: Path) -> list[Path]:
-    """The files that a pattern names, as those of ``*.zarr/labels/nuclei``; none where it is a file or folder.
-
-    Raises `DataError` where it is neither, or a pattern that nothing matches.
-    """
-    if path.exists():
-        return []
-    files = [Path(name) for name in sorted(glob.glob(str(path)))]
-    if not files:
-        raise DataError(f"{path}: there is no such file or folder; check the name")
-    return files
-
-
 def _predicted_files(predicted: Path) -> dict[str, Path]:
-    files = _matching(predicted)
+    files = matching(predicted)
     if not files and (predicted.is_file() or known_suffix(predicted)):
         return {label_stem(predicted): predicted}
     files = files or sorted(predicted.iterdir())

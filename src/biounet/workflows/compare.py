@@ -16,9 +16,10 @@ from biounet.datasets.examples import Example
 from biounet.datasets.selection import select
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
-from biounet.evaluation.files import Pair, Truth, find_pairs, find_predicted, read_truth, score_pairs, understand_truths
+from biounet.evaluation.files import Pair, find_pairs, find_predicted, score_pairs
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
+from biounet.evaluation.truths import Truth, read_truth, understand_truths
 from biounet.images.writing import write_labels
 from biounet.inference.engines import Engine, make_engine
 from biounet.inference.predict import plan_for, segment, softmax
@@ -71,7 +72,7 @@ class Terms:
 
     ``only``: the images; by default those that every model held back, of the data there are, else all. ``seed``: of
     the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
-    `prediction_cost`). ``command``: what was typed, for the page.
+    `prediction_cost`). ``command``: what was typed, for the page. ``object_classes``: as for `evaluate_files`.
     """
 
     only: str | None = None
@@ -81,6 +82,7 @@ class Terms:
     device: str = "auto"
     cost: bool = True
     command: str = ""
+    object_classes: bool = True
 
 
 def compare(
@@ -102,7 +104,7 @@ def compare(
     check_methods(methods)
     out = Path(out)
     truths, dataset, reasons = read_truth(Path(data))
-    truths, meaning = understand_truths(truths, dataset, terms.task)
+    truths, meaning = understand_truths(truths, dataset, task=terms.task, object_classes=terms.object_classes)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
     chosen, why = choose_images(truths, list(models.values()), terms.only)
     said = [*reasons, meaning.reason, *why]
@@ -228,7 +230,7 @@ def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: 
     Objects are then made with the post-processing of the first. Raises `UsageError` where the truth
     comes without its image.
     """
-    if truth.example is None:
+    if truth.image is None:
         raise UsageError(f"{truth.name}: a model needs the image too; give a data folder with images and annotations")
     total: Any = 0.0
     for model, engine in zip(models, engines, strict=True):
@@ -251,7 +253,7 @@ def _costs(
     largest = max(truths, key=lambda truth: truth.labels.size)
     costs = {}
     for method in methods:
-        if isinstance(method, Modelled) and largest.example is not None:
+        if isinstance(method, Modelled) and largest.image is not None:
             files = method.runs[0]
             costs[method.name] = prediction_cost(files, _channels(models[files[0]], largest.example), device=device)
     return costs

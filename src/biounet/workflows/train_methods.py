@@ -26,6 +26,7 @@ class Training:
     seeds: int = 1
     validation: str | None = None
     task: str | None = None
+    object_classes: bool = True
     device: str = "auto"
 
 
@@ -64,7 +65,12 @@ def _settings(name: str, networks: Sequence[str], how: Training) -> Any:
         raise UsageError(f"--seeds {how.seeds}: must be at least 1")
     elsewhere = {key for other in networks for key in NETWORK_TAKES[other]} - set(NETWORK_TAKES[name])
     kept = [text for text in how.overrides if text.partition("=")[0].strip() not in _dotted(elsewhere)]
-    values = {"network.name": name, "data.validation": how.validation, "data.task": how.task}
+    values = {
+        "network.name": name,
+        "data.validation": how.validation,
+        "data.task": how.task,
+        "data.object_classes": None if how.object_classes else False,  # on: as the overrides have it
+    }
     return read_settings(how.preset, overrides=kept, values=values)
 
 
