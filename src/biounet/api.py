@@ -93,12 +93,14 @@ def evaluate(
     *,
     task: str | None = None,
     only: str | None = None,
+    unlabelled: str | None = None,
     object_classes: bool = True,
 ) -> dict[str, Any]:
     """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
 
     Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
-    ``object_classes``: of paths, whether names of drawn objects are classes; else all objects are of one.
+    Of paths ``unlabelled`` says what undrawn pixels of the truth are, "background" or "unknown", instead of what they
+    were to the model that predicted; ``object_classes`` whether names of drawn objects are classes, or all are of one.
     """
     if task not in (None, "instances", "classes"):
         raise UsageError(f"task {task!r} is not known; choose instances or classes")
@@ -110,7 +112,14 @@ def evaluate(
         raise UsageError("evaluate needs two arrays or two paths")
     from biounet.evaluation.files import evaluate_files
 
-    found = evaluate_files(predicted, true, only=only, task=task, object_classes=object_classes)  # type: ignore[arg-type]
+    found = evaluate_files(
+        predicted,
+        true,
+        only=only,
+        task=task,  # type: ignore[arg-type]
+        unlabelled=unlabelled,
+        object_classes=object_classes,
+    )
     return found.result
 
 

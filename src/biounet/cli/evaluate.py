@@ -21,6 +21,7 @@ def evaluate(
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
     only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
     task: options.Task = None,
+    unlabelled: options.UnlabelledTruth = None,
     object_classes: options.ObjectClasses = True,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write scores and pictures of errors to this HTML file.")] = None,
@@ -42,6 +43,7 @@ def evaluate(
         true,
         only=only,
         task=task,  # type: ignore[arg-type]
+        unlabelled=unlabelled,
         object_classes=object_classes,
         warping=warping,
         seed=seed,

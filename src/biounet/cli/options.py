@@ -23,6 +23,10 @@ Channels = Annotated[str | None, typer.Option("--channels", help="Channels by na
 ObjectClasses = Annotated[
     bool, typer.Option("--object-classes/--no-object-classes", help="Whether names of drawn objects are classes.")
 ]
+UnlabelledTruth = Annotated[
+    str | None,
+    typer.Option("--unlabelled", help="What is not drawn: background or unknown, instead of as the model learnt it."),
+]
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]

@@ -17,6 +17,7 @@ from biounet.datasets.examples import Example, load
 from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.datasets.zarr_annotations import holds_annotation
 from biounet.errors import DataError
+from biounet.evaluation.legend import Legend
 from biounet.images.formats import known_suffix, stem_name
 from biounet.labels.meaning import Meaning
 from biounet.labels.understanding import understand
@@ -71,10 +72,32 @@ def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
 
 
 def understand_truths(
-    truths: Sequence[Truth], dataset: Dataset | None, *, task: str | None, object_classes: bool = True
+    truths: Sequence[Truth],
+    dataset: Dataset | None,
+    *,
+    task: str | None,
+    object_classes: bool,
+    unlabelled: str,
+    legends: Sequence[Legend],
 ) -> tuple[list[Truth], Meaning]:
-    """What the annotation means, and the truths with it; see `labels.understanding.understand`."""
-    examples, meaning = understand([t.example for t in truths], dataset, task=task, object_classes=object_classes)
+    """What the annotation means, and the truths with it; see `labels.understanding.understand`.
+
+    ``legends``: of the predictions. Classes of drawn objects have the values that they have there, and are all one
+    where the predictions know but one.
+    """
+    if legends and all(legend.is_of_one_class for legend in legends):
+        object_classes = False
+    known = {name: value for legend in reversed(legends) for name, value in legend.named.items()}
+    examples, meaning = understand(
+        [t.example for t in truths],
+        dataset,
+        task=task,
+        object_classes=object_classes,
+        unlabelled=unlabelled,
+        known=known,
+    )
+    if unlabelled == "unknown" and meaning.values[:1] == (0,) and not any((e.labels == 0).any() for e in examples):
+        meaning = replace(meaning, values=meaning.values[1:], value_names=meaning.value_names[1:])
     return [replace(t, example=example) for t, example in zip(truths, examples, strict=True)], meaning
 
 

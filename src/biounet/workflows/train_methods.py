@@ -26,6 +26,7 @@ class Training:
     seeds: int = 1
     validation: str | None = None
     task: str | None = None
+    unlabelled: str | None = None
     object_classes: bool = True
     device: str = "auto"
 
@@ -69,6 +70,7 @@ def _settings(name: str, networks: Sequence[str], how: Training) -> Any:
         "network.name": name,
         "data.validation": how.validation,
         "data.task": how.task,
+        "data.unlabelled": how.unlabelled,
         "data.object_classes": None if how.object_classes else False,  # on: as the overrides have it
     }
     return read_settings(how.preset, overrides=kept, values=values)
