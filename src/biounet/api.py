@@ -109,10 +109,14 @@ def evaluate(
     *,
     task: str | None = None,
     only: str | None = None,
+    unlabelled: str | None = None,
+    object_classes: bool = True,
 ) -> dict[str, Any]:
     """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
 
     Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
+    Of paths ``unlabelled`` says what undrawn pixels of the truth are, "background" or "unknown", instead of what they
+    were to the model that predicted; ``object_classes`` whether names of drawn objects are classes, or all are of one.
     """
     if task not in (None, "instances", "classes"):
         raise UsageError(f"task {task!r} is not known; choose instances or classes")
@@ -124,7 +128,15 @@ def evaluate(
         raise UsageError("evaluate needs two arrays or two paths")
     from biounet.evaluation.files import evaluate_files
 
-    return evaluate_files(predicted, true, only=only, task=task).result  # type: ignore[arg-type]
+    found = evaluate_files(
+        predicted,
+        true,
+        only=only,
+        task=task,  # type: ignore[arg-type]
+        unlabelled=unlabelled,
+        object_classes=object_classes,
+    )
+    return found.result
 
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:

@@ -86,6 +86,12 @@ class Model:
         """Number of spatial axes, 2 or 3."""
         return self.geometry.ndim
 
+    @property
+    def unlabelled(self) -> str | None:
+        """What undrawn pixels were in training, "background" or "unknown"; None where that is not known."""
+        found = self.training.get("settings", {}).get("data", {}).get("unlabelled")
+        return None if found is None else str(found)
+
     def with_golden(self, golden_input: Array, golden_output: Array) -> Model:
         """The same model with this golden sample."""
         return replace(self, golden=(golden_input, golden_output))

@@ -20,6 +20,13 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the pai
 Task = Annotated[str | None, typer.Option("--task", help="instances or classes, instead of inferring it.")]
 Ndim = Annotated[int | None, typer.Option("--ndim", min=2, max=3, help="2 or 3, instead of inferring it.")]
 Channels = Annotated[str | None, typer.Option("--channels", help="Channels by name or index, with commas.")]
+ObjectClasses = Annotated[
+    bool, typer.Option("--object-classes/--no-object-classes", help="Whether names of drawn objects are classes.")
+]
+UnlabelledTruth = Annotated[
+    str | None,
+    typer.Option("--unlabelled", help="What is not drawn: background or unknown, instead of as the model learnt it."),
+]
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]

@@ -29,7 +29,8 @@ class Meaning:
     not, but every separate piece is an object. "classes": ``values`` are the annotation's values in
     order; the first becomes class 0 (background), the last K-1. ``reason`` is the evidence in words.
     ``cell_classes``: names of the classes of objects, () where all objects are of one unnamed class.
-    ``value_names``: names of ``values``, () where they have none.
+    ``value_names``: names of ``values``, () where they have none. ``foreign``: those of ``values`` that are no class of
+    the annotation itself, but of predictions that it is compared with.
     """
 
     task: Literal["instances", "classes"]
@@ -38,6 +39,7 @@ class Meaning:
     pieces: bool = False
     cell_classes: tuple[str, ...] = ()
     value_names: tuple[str, ...] = ()
+    foreign: tuple[int, ...] = ()
 
     @property
     def class_count(self) -> int:
@@ -107,23 +109,23 @@ def encode(labels: Labels, meaning: Meaning) -> Labels:
     foreign = np.unique(labels[known & (values[position] != labels)])
     if foreign.size:
         raise DataError(
-            f"label values {_listed(foreign.tolist())} are no class; "
-            f"the classes are {_listed(meaning.values)}: correct the mask"
+            f"label values {listed(foreign.tolist())} are no class; "
+            f"the classes are {listed(meaning.values)}: correct the mask"
         )
     return np.where(known, position, -1).astype(np.int32)
 
 
 def _classes(found: frozenset[int], evidence: str) -> Meaning:
     values = tuple(sorted(found | {0} if len(found) < 2 else found))
-    return Meaning("classes", values, f"values {_listed(values)} are classes: {evidence}")
+    return Meaning("classes", values, f"values {listed(values)} are classes: {evidence}")
 
 
 def _declared(found: frozenset[int], declared: Sequence[int], by: str) -> Meaning:
     foreign = sorted(found - set(declared))
     if foreign:
         raise DataError(
-            f"label values {_listed(foreign)} are not among the declared classes "
-            f"{_listed(sorted(declared))}; correct the masks or the declaration"
+            f"label values {listed(foreign)} are not among the declared classes "
+            f"{listed(sorted(declared))}; correct the masks or the declaration"
         )
     return _classes(frozenset(declared), f"declared by {by}")
 
@@ -152,7 +154,7 @@ def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: fro
 def _as_instances(judged: Meaning, evidence: str) -> Meaning:
     if judged.task == "instances":
         return judged
-    values = _listed(judged.values)
+    values = listed(judged.values)
     reason = f"instances {evidence}: with values {values} in all masks, every separate piece is an object"
     return Meaning("instances", (), reason, pieces=True)
 
@@ -174,5 +176,6 @@ def _pieces_per_value(labels: Sequence[Labels]) -> float:
     return float(np.mean(counts)) if counts else 0.0
 
 
-def _listed(values: Sequence[int]) -> str:
+def listed(values: Sequence[int]) -> str:
+    """The first of them with commas between."""
     return ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")

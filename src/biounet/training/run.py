@@ -20,7 +20,7 @@ from biounet.planning.data import TrainingData
 from biounet.planning.plan import Plan
 from biounet.training.assemble import best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
-from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
+from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, asked_budget, calibrate
 from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
@@ -113,6 +113,7 @@ class Run:
         said = resumed or self._choose_steps(steps, budget)
         self._share_state()
         if not resumed:
+            self.files.write_facts({"budget_s": asked_budget(steps, budget)})
             self._write_state()
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
@@ -169,13 +170,13 @@ class Run:
         return said
 
     def _choose_steps(self, steps: int | None, budget: float | None) -> str:
-        if steps is not None:
+        seconds = asked_budget(steps, budget)
+        if seconds is None:
             self.state.facts["steps"] = steps
             return f"{steps} steps, as asked"
-        budget = DEFAULT_BUDGET_S if budget is None else budget
-        found = self.calibrate(budget - self._seconds())
+        found = self.calibrate(seconds - self._seconds())
         self.state.facts["steps"] = found.steps
-        return f"a budget of {budget:g} s buys {found}"
+        return f"a budget of {seconds:g} s buys {found}"
 
     def calibrate(self, budget_s: float) -> Calibration:
         """The steps that a budget in seconds, from now on, buys; found by timing some on a copy."""
