@@ -71,6 +71,20 @@ def test_each_image_gets_its_own_prediction(data, tmp_path):
     assert found["c"] == 100 / (64 * 72)
 
 
+def test_images_of_one_name_in_two_folders_have_predictions_of_their_own(tmp_path):
+    for folder, count in (("s1", 9), ("s2", 12)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "data" / folder / "x.tif", np.zeros((64, 72), np.uint8))
+        tifffile.imwrite(tmp_path / "data" / folder / "drawn.tif", cells(0, count).astype(np.uint16))
+    (tmp_path / "data" / "pairs.csv").write_text("s1/x.tif,s1/drawn.tif\ns2/x.tif,s2/drawn.tif\n")
+    (tmp_path / "out").mkdir()
+    write_all(tmp_path / "out", {"x": cells(0, 9)})
+    with pytest.raises(DataError, match="no prediction for s1_x, s2_x"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+    write_all(tmp_path / "out", {"s1_x": cells(0, 9), "s2_x": cells(0, 12)})
+    assert errors(evaluate_files(tmp_path / "out", tmp_path / "data")) == {"s1_x": 0, "s2_x": 0}
+
+
 @pytest.mark.parametrize("suffix", ["", "_labels", "_cp_masks", "_mask", "_seg"])
 def test_names_of_other_programs(data, tmp_path, suffix):
     write_all(tmp_path / "out", data, suffix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import load_labels
-from biounet.datasets.dataset import Dataset
+from biounet.datasets.dataset import Dataset, Item
 from biounet.datasets.examples import Example, load
 from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
 from biounet.datasets.zarr_annotations import holds_annotation
@@ -64,11 +65,19 @@ def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
         what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
         return truths, None, [what]
     dataset = find_dataset(path)
+    sharing = Counter(stem_name(file) for file in {item.image.path for item in dataset.items})
     truths = [
-        Truth(example, stem_name(item.image.path), item.image.page)
+        Truth(example, _name_of_results(item, alone=sharing[stem_name(item.image.path)] == 1), item.image.page)
         for item, example in zip(dataset.items, load(dataset), strict=True)
     ]
     return truths, dataset, list(dataset.reasons)
+
+
+def _name_of_results(item: Item, *, alone: bool) -> str:
+    """NAME of an image's file; where it is not ``alone`` in having it, what the data set calls the image."""
+    if alone:
+        return stem_name(item.image.path)
+    return item.name if item.image.page is None else (item.name.rpartition("[")[0] or item.name)
 
 
 def understand_truths(
