@@ -58,6 +58,32 @@ RETURNED = (
     "inference.proof.Proof",
     "evaluation.rand.Parts",
 )
+EXAMPLE = """# settings.toml: biounet train MY_FOLDER --out my.safetensors --config settings.toml
+[network]
+width = 32
+depth = 4
+
+[augmentation]
+scale = [0.8, 1.25]
+mirror = false
+
+[training]
+learning_rate = 5e-4
+
+[data]
+normalisation = "percentile"
+"""
+IN_EXAMPLES = (
+    "settings.read_settings",
+    "samples.synthetic.synthetic_cells",
+    "labels.targets.carve",
+    "labels.targets.class_targets",
+    "labels.instances.instances_from_probabilities",
+    "geometry.mirrored",
+    "geometry.frame_of",
+    "inference.tiling.plan_tiles",
+    "inference.tiling.TilePlan",
+)
 _HAND = "<!-- Written by docs/make_reference.py: change the docstrings, then run `make docs`. -->"
 _WIDTH = 100
 
@@ -83,10 +109,11 @@ def python_page() -> str:
         parts.append(f"## {title}")
         for name in names:
             parts += _entry(name, getattr(biounet, name))
-    parts.append("## What some of them return")
-    for path in RETURNED:
-        module, name = path.rsplit(".", 1)
-        parts += _entry(f"biounet.{path}", getattr(importlib.import_module(f"biounet.{module}"), name))
+    for title, paths in (("What some of them return", RETURNED), ("Others that the examples use", IN_EXAMPLES)):
+        parts.append(f"## {title}")
+        for path in paths:
+            module, name = path.rsplit(".", 1)
+            parts += _entry(f"biounet.{path}", getattr(importlib.import_module(f"biounet.{module}"), name))
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,7 +123,9 @@ def settings_page() -> str:
         "# Settings",
         _HAND,
         "Set them with `--set KEY=VALUE`, or in a TOML or JSON file given by `--config`; `--set` wins over the file,\n"
-        "the file over the preset. Unknown keys are refused. `null` stands for none.",
+        "the file over the preset. Unknown keys are refused. `null` stands for none: what is null is\n"
+        "decided from the data and printed. In TOML leave such a key out.",
+        f"```toml\n{EXAMPLE}```",
     ]
     presets = {name: make() for name, make in settings.PRESETS.items()}
     for section in settings.Settings.model_fields:

@@ -1,4 +1,4 @@
-"""A smooth random deformation from a 3 x 3 grid of vectors: python examples/deformation.py OUT.png"""
+"""A smooth random deformation from a 3 x 3 grid of vectors: python examples/deformation.py [OUT.png]"""
 
 import sys
 
@@ -17,4 +17,4 @@ pictures = {"image": image, "deformed": warped, "labels (dark: unknown)": np.whe
 for axes, (title, picture) in zip(figure.subplots(1, 3), pictures.items(), strict=True):
     axes.imshow(picture, cmap="gray" if "labels" not in title else "magma")
     axes.set(title=title, xticks=[], yticks=[])
-figure.savefig(sys.argv[1], dpi=100)
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "deformation.png", dpi=100)

@@ -1,4 +1,4 @@
-"""Tiles without seams, figure 2 of the paper: python examples/overlap_tile.py OUT.png"""
+"""Tiles without seams, figure 2 of the paper: python examples/overlap_tile.py [OUT.png]"""
 
 import sys
 
@@ -38,4 +38,4 @@ middle.set(title="output, tile by tile")
 drawn = right.imshow(difference, cmap="magma", vmin=0, vmax=2e-5)
 right.set(title=f"difference from one pass: at most {difference.max():.1g}\nof the largest logit, which is rounding")
 figure.colorbar(drawn)
-figure.savefig(sys.argv[1], dpi=100)
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "overlap_tile.png", dpi=100)

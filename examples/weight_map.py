@@ -1,4 +1,4 @@
-"""The weights of the loss between touching cells: python examples/weight_map.py OUT.png"""
+"""The weights of the loss between touching cells: python examples/weight_map.py [OUT.png]"""
 
 import sys
 
@@ -21,4 +21,4 @@ for axes, (title, (picture, colours)) in zip(figure.subplots(1, 3), pictures.ite
     shown = axes.imshow(picture, cmap=colours, interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])
 figure.colorbar(shown)
-figure.savefig(sys.argv[1], dpi=100)
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "weight_map.png", dpi=100)

@@ -62,7 +62,7 @@ def test_load(file):
     with pytest.raises(DataError, match="no such model file"):
         biounet.load(file.with_name("gone"))
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ModelFileError, match="cut short"):
+    with pytest.raises(ModelFileError, match="truncated"):
         biounet.load(file)
 
 

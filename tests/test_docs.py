@@ -12,6 +12,7 @@ from typer.main import get_command
 from biounet.cli.app import make_app
 from biounet.inference.export import EXPORTERS
 from biounet.prediction.request import SAVED
+from biounet.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "biounet"
@@ -127,6 +128,26 @@ def test_generated_pages_are_up_to_date():
     """After a change of a signature, a docstring or a setting: make docs."""
     for path, text in reference_script().pages().items():
         assert read(path) == text, f"{path.name} is out of date: make docs"
+
+
+def test_what_the_examples_import_is_in_the_reference():
+    blocks = [block for page in PAGES for block in re.findall(r"^```python\n(.*?)^```", read(page), re.M | re.S)]
+    imports = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+    used = {f"{n.module}.{name.name}" for n in imports if n.module.startswith("biounet.") for name in n.names}
+    assert used == {f"biounet.{path}" for path in reference_script().IN_EXAMPLES}
+
+
+def test_every_setting_has_a_meaning():
+    rows = re.findall(r"^\| `(.+?)` .* \| (.*?) ?\|$", read(ROOT / "docs" / "reference" / "settings.md"), re.MULTILINE)
+    assert len(rows) > 45
+    assert [key for key, meaning in rows if not meaning] == []
+
+
+def test_the_file_of_settings_on_the_page_can_be_read(tmp_path):
+    (tmp_path / "settings.toml").write_text(reference_script().EXAMPLE)
+    settings = read_settings("standard", file=tmp_path / "settings.toml")
+    assert (settings.network.width, settings.augmentation.scale) == (32, (0.8, 1.25))
+    assert settings.data.normalisation == "percentile"
 
 
 def witnesses():

@@ -24,3 +24,9 @@ def test_an_example_draws_its_picture(example, tmp_path):
         pixels = np.asarray(opened.convert("L"))
     assert min(pixels.shape) > 100
     assert np.ptp(pixels) > 100
+
+
+def test_without_a_name_the_picture_has_that_of_the_example(tmp_path):
+    example = EXAMPLES[0]
+    subprocess.run([sys.executable, str(example)], check=True, timeout=300, cwd=tmp_path)
+    assert (tmp_path / f"{example.stem}.png").is_file()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,10 @@ def test_every_public_name_is_there():
         assert callable(getattr(biounet, name))
     with pytest.raises(AttributeError, match="module 'biounet' has no attribute 'trian'"):
         biounet.trian  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert biounet.__version__ == version("biounet")
 
 
 def test_a_public_name_is_the_thing_of_that_name():

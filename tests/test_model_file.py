@@ -225,18 +225,18 @@ def test_a_tensor_taken_away_or_added_is_damage(file):
             load_model(file)
 
 
-def test_cut_short_at_any_length(file):
+def test_truncated_at_any_length(file):
     data = file.read_bytes()
     lengths = {*range(40), *range(40, len(data), 37), header_end(data), len(data) - 1}
     for length in sorted(lengths):
         file.write_bytes(data[:length])
-        with pytest.raises(ModelFileError, match="cut short"):
+        with pytest.raises(ModelFileError, match="truncated"):
             load_model(file)
 
 
 def test_something_appended_is_damage(file):
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(ModelFileError, match="not a biounet model, cut short or changed"):
+    with pytest.raises(ModelFileError, match="not a biounet model, truncated or changed"):
         load_model(file)
 
 

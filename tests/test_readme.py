@@ -35,7 +35,7 @@ def command_lines(text):
 
 
 def inline_commands(text):
-    """Commands named in running text, which may be cut short."""
+    """Commands named in running text, which may be truncated."""
     return [span for span in SPAN.findall(FENCE.sub("", text)) if span.startswith("biounet ")]
 
 

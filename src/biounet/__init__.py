@@ -57,6 +57,8 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return importlib.import_module(f"biounet.{name}")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("biounet")
     raise AttributeError(f"module 'biounet' has no attribute {name!r}")
 
 

@@ -1,7 +1,7 @@
 """Every error that biounet raises on purpose, with the exit code the command line gives it.
 
     BiounetError            1   anything else
-    ├── UsageError          2   an option or argument that cannot be meant
+    ├── UsageError          2   an option or argument that is not valid
     ├── DataError           3   images or annotations that cannot be used
     │   └── ModelFileError  3   a model file that is damaged, foreign or too new
     └── PartialError        4   some inputs failed, the rest is done
@@ -29,7 +29,7 @@ class DataError(BiounetError, ValueError):
 
 
 class ModelFileError(DataError):
-    """A model file is cut short, changed, of another program, or of a newer format."""
+    """A model file is truncated, changed, of another program, or of a newer format."""
 
 
 class PartialError(BiounetError):

@@ -109,7 +109,7 @@ def save_model(path: str | Path, model: Model) -> str:
 def load_model(path: str | Path) -> Model:
     """Read and check a model file; the file is closed afterwards and may be replaced.
 
-    Raises `ModelFileError` for a file that is cut short, changed, of another program or of a newer
+    Raises `ModelFileError` for a file that is truncated, changed, of another program or of a newer
     format, and `DataError` when there is none.
     """
     path = Path(path)
@@ -256,8 +256,7 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
             raise ValueError("metadata not in its canonical form")
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(
-            f"{path}: not a biounet model, cut short or changed ({type(error).__name__}); "
-            "take another copy or train again"
+            f"{path}: not a biounet model, truncated or changed; take another copy or train again"
         ) from error
     if version != FORMAT_VERSION:
         raise ModelFileError(

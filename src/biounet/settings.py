@@ -26,15 +26,19 @@ Pixels = Annotated[int, Field(ge=1)]
 
 
 class NetworkSettings(_Section):
-    """Size of the network; the defaults are the paper's. `NETWORK_TAKES` tells which network has what."""
+    """Size of the network; the defaults are the paper's. `NETWORK_TAKES` tells which network has what.
+
+    A stem is a first convolution with a stride, not in the paper: a stem of 2 shows the network objects at half
+    their size, so that it sees large ones whole at a quarter of the work. Labels come at full resolution.
+    """
 
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
     width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
     depth: int | None = Field(4, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
     pooling: tuple[tuple[int, ...], ...] | None = Field(None, max_length=7)  # per level and axis; null: by pixel shape
-    stem: Pixels | tuple[Pixels, ...] | None = 1  # pixels a side taken together first, not in the paper; null: by size
+    stem: Pixels | tuple[Pixels, ...] | None = 1  # stride of a first convolution, see above; null: by the objects
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1)  # share of units left out at the end of the contracting path
     window: int = Field(65, ge=9)  # side of the window that patch_cnn sees; odd
 
 
@@ -44,27 +48,27 @@ class AugmentationSettings(_Section):
     Fields and units are those of `samples.augment.Augmentation`.
     """
 
-    elastic_std_px: float | None = Field(10.0, ge=0)  # of the vectors on the coarse grid; null: by the sample's size
-    elastic_grid: int = Field(3, ge=2)  # points a side
+    elastic_std_px: float | None = Field(10.0, ge=0)  # deviation of the deformation's vectors; null: by size
+    elastic_grid: int = Field(3, ge=2)  # vectors a side of the coarse grid of the elastic deformation
     rotation_degrees: float | None = Field(180.0, ge=0, le=180)  # null: little where images have an up and a down
-    rotate_in_space: bool | None = None
-    mirror: bool | None = True  # null: not where images have a left and a right
-    scale: tuple[float, float] = (1.0, 1.0)
+    rotate_in_space: bool | None = None  # volumes: also out of the plane; null: where voxels are cubes
+    mirror: bool | None = True  # flips of each axis; null: not where images have a left and a right
+    scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest zoom; 2 shows objects twice as large
     shift_px: int = Field(0, ge=0)  # windows lie anywhere in the image; this is how far they overhang
-    gamma: float = Field(0.1, ge=0)
-    contrast: float = Field(0.1, ge=0)
-    brightness: float = Field(0.1, ge=0)  # in standard deviations of the image
-    noise: float = Field(0.05, ge=0)  # in standard deviations of the image
-    blur_px: float = Field(0.0, ge=0)
+    gamma: float = Field(0.1, ge=0)  # largest change of the exponent of grey values: from 1 / (1 + v) to 1 + v; 0: off
+    contrast: float = Field(0.1, ge=0)  # largest change of the factor of grey values, in the same way
+    brightness: float = Field(0.1, ge=0)  # the most that is added or taken away, in standard deviations of the image
+    noise: float = Field(0.05, ge=0)  # the most Gaussian noise that is added, in standard deviations of the image
+    blur_px: float = Field(0.0, ge=0)  # the widest Gaussian blur, as a standard deviation in pixels; 0: off
 
 
 class LossSettings(_Section):
     """The weighted cross-entropy: w(x) = w_c(x) + w_0 exp(-(d1 + d2)^2 / (2 sigma^2)), and what is added to it."""
 
-    w0: float = Field(10.0, ge=0)
-    sigma_px: float = Field(5.0, gt=0)
-    reading: Literal["multiply", "sum"] = "multiply"
-    class_balance: bool = True  # False: w_c = 1
+    w0: float = Field(10.0, ge=0)  # largest weight in the gap between touching cells; 0: no border weights
+    sigma_px: float = Field(5.0, gt=0)  # how far from the cells the border weights reach
+    reading: Literal["multiply", "sum"] = "multiply"  # of the formula: multiply is the paper's, sum a misprint of it
+    class_balance: bool = True  # w_c by the classes' frequencies; false: w_c = 1
     line_width: int = Field(2, ge=0)  # of the background carved between touching cells, in pixels
     dice: float | None = Field(0.0, ge=0)  # times the Dice loss, not in the paper; null: 1 for instances, else 0
 
@@ -72,14 +76,14 @@ class LossSettings(_Section):
 class TrainingSettings(_Section):
     """Optimiser, schedule, tile and how often what is written; the defaults are the paper's."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(1e-3, gt=0)
-    momentum: float = Field(0.99, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # gradient descent with momentum, or AdamW
+    learning_rate: float = Field(1e-3, gt=0)  # the largest of the run
+    momentum: float = Field(0.99, ge=0, lt=1)  # of sgd; of adamw its first beta
+    weight_decay: float = Field(0.0, ge=0)  # of convolution kernels; biases have none
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; cosine: falls to 0 at the end
+    warmup: float = Field(0.0, ge=0, lt=1)  # share of the steps in which the learning rate rises from 0
     clip: float = Field(0.0, ge=0)  # largest norm of the gradient; 0: not clipped
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1)  # samples of a step
     tile: Pixels | tuple[Pixels, ...] | None = 388  # side of the output, to the nearest admissible; null: by the stem
     balanced: bool = False  # samples lie on each class equally often, instead of anywhere; for small tiles
     batch_statistics_until: float = Field(1.0, ge=0, le=1)  # share of the steps; then batch norm keeps those it has
@@ -93,17 +97,23 @@ class TrainingSettings(_Section):
 
 
 class DataSettings(_Section):
-    """How images and annotations are read; what is None is inferred and said."""
+    """How images and annotations are read; what is null is inferred and said.
 
-    task: Literal["instances", "classes"] | None = None
-    ndim: Literal[2, 3] | None = None
-    channels: tuple[int | str, ...] | None = None
-    unlabelled: Literal["background", "unknown"] = "background"
-    object_classes: bool = True  # False: all objects are of one class, whatever their names
+    ``normalisation`` brings intensities to one scale, per channel, by statistics of whole images, never of a tile.
+    ``image``: less the mean of the image, divided by its standard deviation, so that dim and bright images look
+    alike. ``percentile``: its percentiles 1 and 99.8 become 0 and 1; for a few very bright spots. ``dataset``: mean
+    and standard deviation of the training images for all, where absolute intensity tells something, as in CT.
+    """
+
+    task: Literal["instances", "classes"] | None = None  # what the values of masks mean; null: inferred
+    ndim: Literal[2, 3] | None = None  # images or volumes; null: inferred from each file
+    channels: tuple[int | str, ...] | None = None  # names, or positions from 0; null: all
+    unlabelled: Literal["background", "unknown"] = "background"  # what value 0 of a mask is
+    object_classes: bool = True  # false: all objects are of one class, whatever their names
     colours: tuple[str, ...] | None = None  # of RGB masks, as 000000=background,ff0000=nerve
-    normalisation: Literal["image", "percentile", "dataset"] = "image"
-    validation: str | None = None
-    validation_share: float = Field(0.2, gt=0, lt=1)
+    normalisation: Literal["image", "percentile", "dataset"] = "image"  # statistics: see above
+    validation: str | None = None  # held-back images, as --validation; null: chosen by share
+    validation_share: float = Field(0.2, gt=0, lt=1)  # of the images held back where validation names none
 
     @field_validator("colours", mode="before")
     @classmethod

@@ -146,11 +146,11 @@ def use(request, biounet, data, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
-def test_a_model_cut_short(use, model, tmp_path, share):
+def test_a_truncated_model(use, model, tmp_path, share):
     content = model.read_bytes()
     path = tmp_path / "kurz.safetensors"
     path.write_bytes(content[: int(share * len(content))])
-    refused(use(path), 3, path, "cut short", "take another copy or train again")
+    refused(use(path), 3, path, "truncated", "take another copy or train again")
 
 
 @pytest.mark.parametrize("place", [4, 100, 0.3, 0.7, 0.99999])

@@ -66,7 +66,19 @@ def test_warnings_and_hints_end_with_exit_code_0(biounet, make_data):
     assert (done.code, done.err) == (0, "")
     assert "warning" in done.out
     assert "empty masks" in done.out
-    assert "nothing to complain of" in biounet("check", make_data("gut", **pairs)).out
+    assert "no problems found" in biounet("check", make_data("gut", **pairs)).out
+
+
+def test_advice_names_no_option_that_the_command_lacks(biounet, make_data):
+    image, mask = image_and_squares(0)
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[mask % 3]
+    folder = make_data("bunt", a=(image, colours), b=(image[:40], mask))
+    for done in (biounet("check", folder), biounet("evaluate", folder / "masks", folder)):
+        assert done.code == 3
+        assert "say what each colour means in colours.csv beside it" in done.complaint
+        assert done.complaint.endswith("mend or remove them; train and show go on without them with --skip-bad")
+        for option in re.findall(r"(?<!train )--[a-z-]+", done.out):
+            assert option in ("--images", "--masks", "--task", "--json"), done.out
 
 
 def image_and_squares(seed):

@@ -26,6 +26,12 @@ def test_a_bad_budget(biounet, tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+def test_a_device_that_there_is_not(biounet, tmp_path):
+    done = biounet("demo", "--out", tmp_path / "d", "--device", "abacus")
+    assert done.code == 2
+    assert "abacus" in done.complaint
+
+
 def test_what_to_type_next_can_be_typed():
     commands = next_commands(Path("mein Ordner") / "demo")
     assert commands[0] == "biounet show 'mein Ordner/demo/data' --out samples.png"

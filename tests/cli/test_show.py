@@ -31,6 +31,14 @@ def test_json_is_one_object(biounet, data, tmp_path):
     assert any("instances" in line for line in found["statements"])
 
 
+def test_channels_are_those_asked_for(biounet, data, tmp_path):
+    out = ["--out", tmp_path / "a.png", *SMALL]
+    assert "channels 0, as asked for" in biounet("show", data, *out, "--channels", "0").err
+    done = biounet("show", data, *out, "--channels", "7")
+    assert done.code == 2
+    assert "--channels 7: not in" in done.complaint
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -42,8 +42,16 @@ def test_what_was_inferred_is_said(train_tiny, data, tmp_path):
         "held back: ",
         "16x16 pixels",
         "2 steps, as asked",
+        "disk: a model of about ",
     ):
         assert words in err
+    assert "memory: about" not in err  # no step was timed
+
+
+def test_memory_and_disk_are_said_before_the_first_step_of_a_budget(biounet, data, tmp_path):
+    err = biounet("train", data, "--out", tmp_path / "m.safetensors", "--budget", "2s", *SMALL).err
+    needed, bought = (err.index(words) for words in ("memory: about ", "a budget of 2 s buys "))
+    assert needed < err.index("; disk: a model of about ") < bought < err.index("finished step")
 
 
 def test_json_is_one_object(train_tiny, data, tmp_path):

@@ -104,7 +104,7 @@ def test_every_pair_that_does_not_fit_is_listed_at_once(write_pair, tmp_path):
     text = str(caught.value)
     assert "wide: wide.tif is 32 x 40 pixels, mask wide.tif 32 x 41" in text
     assert "dot: is 1 x 1 pixels; training images need at least 16 a side" in text
-    assert "cut.tif: the TIFF is cut short" in text
+    assert "cut.tif: the TIFF is truncated" in text
     assert "nan: " in text
     assert "1280 of 1280 pixels are NaN" in text
     assert "--skip-bad" in text

@@ -62,7 +62,7 @@ def test_a_tiny_file_that_claims_a_trillion_pixels_is_refused(tmp_path):
     (tmp_path / "x.tif").write_bytes(data)
     assert len(data) < 130
     for reader in (read_header, read_image):
-        with pytest.raises(DataError, match=r"x\.tif: (the TIFF is cut short|declares 10{12} bytes)"):
+        with pytest.raises(DataError, match=r"x\.tif: (the TIFF is truncated|declares 10{12} bytes)"):
             reader(tmp_path / "x.tif")
 
 

@@ -156,9 +156,9 @@ def test_what_cannot_be_averaged():
     [
         (False, 20.0, "none", None),
         (False, 20.0, "flips", "mirrored images,"),
-        (False, 20.0, "all", "mirrored images and quarter turns,"),
+        (False, 20.0, "all", "mirrored images and 90-degree rotations,"),
         (False, 180.0, "all", "mirrored images,"),
-        (True, 20.0, "all", "quarter turns,"),
+        (True, 20.0, "all", "90-degree rotations,"),
         (True, 20.0, "flips", None),
         (True, 180.0, "all", None),
     ],

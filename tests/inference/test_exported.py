@@ -132,7 +132,7 @@ def test_a_changed_byte_is_noticed(saved_model, tmp_path):
         with pytest.raises(ModelFileError, match=r"model\.onnx: .*(export it again|take another copy)"):
             open_model(path)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ModelFileError, match=r"cannot be read as an exported model .*cut short\); export it again"):
+    with pytest.raises(ModelFileError, match=r"cannot be read as an exported model .*truncated\); export it again"):
         open_model(path)
 
 

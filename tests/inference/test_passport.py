@@ -39,7 +39,7 @@ def test_other_metadata_is_no_passport():
 
 @pytest.mark.parametrize("data", [b"nothing at all", b"\xff" * 20, b"\x72\x7f", b"\x0b", b"\x72"])
 def test_what_is_no_onnx(data):
-    with pytest.raises(ValueError, match="no ONNX file, or cut short"):
+    with pytest.raises(ValueError, match="no ONNX file, or truncated"):
         split_onnx(data)
 
 

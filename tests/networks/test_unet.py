@@ -1,4 +1,4 @@
-"""Table 1 of the notes on the paper, tensor by tensor, and the properties the tiling needs."""
+"""The network of figure 1, tensor by tensor, and the properties the tiling needs."""
 
 import math
 
@@ -13,7 +13,7 @@ from biounet.networks.build import build, parameter_count
 from biounet.networks.unet import UNet
 from biounet.networks.verify import verify_geometry
 
-# name of the module whose output (or, with "in:", input) is the tensor: shape in Table 1
+# name of the module whose output (or, with "in:", input) is the tensor: shape in figure 1
 TABLE_1 = {
     "A0 in:encoder.0": (1, 572, 572), "A1 encoder.0.1": (64, 570, 570), "A2 encoder.0.3": (64, 568, 568),
     "B0 pool.0": (64, 284, 284), "B1 encoder.1.1": (128, 282, 282), "B2 encoder.1.3": (128, 280, 280),

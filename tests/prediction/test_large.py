@@ -234,8 +234,9 @@ def test_shards_and_their_merge(model, tmp_path, image_of, by_blocks):
     made, request = model(), Request(tmp_path / "parts", tile=20)
     through_memory(made, tmp_path / "a.tif", replace(request, out=tmp_path / "whole"))
     for number in (1, 3):
-        done, _ = by_blocks(made, tmp_path / "a.tif", replace(request, shard=(number, 3)))
+        done, lines = by_blocks(made, tmp_path / "a.tif", replace(request, shard=(number, 3)))
         assert done.files == []
+    assert lines[-1].startswith("a.tif: share 3 of 3 is done, 13 of 20 tiles are there; when all are, ")
     with pytest.raises(DataError, match=r"7 of 20 tiles are not computed; run the shards"):
         by_blocks(made, tmp_path / "a.tif", replace(request, merge=True))
     by_blocks(made, tmp_path / "a.tif", replace(request, shard=(2, 3)))

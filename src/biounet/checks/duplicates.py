@@ -54,7 +54,7 @@ def _finding(name: str, other: str, likeness: float, count: int) -> Finding:
         name,
         f"held back, but shows the same as {other}, which is learnt from{more} (correlation {likeness:.3f})",
         "the score of a held-back image that was learnt from says nothing about new images",
-        f"remove one of the two, or hold both back: --validation {name},{other}",
+        f"remove one of the two, or hold both back: train --validation {name},{other}",
         likeness,
         (Spot(name), Spot(other)),
     )

@@ -18,10 +18,10 @@ _WHY = {
     "unreadable": "training stops at such files",
 }
 _REMEDY = {
-    "unpaired": "give image and mask the same name, name the pairs in pairs.csv, or go on without: --skip-bad",
-    "shapes": "export image and mask again at one size (masks without interpolation), or go on without: --skip-bad",
-    "channels": "save all images with the same channels, choose some with --channels, or go on without: --skip-bad",
-    "unreadable": "mend or remove the file, or go on without it: --skip-bad",
+    "unpaired": "give image and mask the same name, name the pairs in pairs.csv, or leave them out: train --skip-bad",
+    "shapes": "export both again at one size (masks without interpolation), or leave them out: train --skip-bad",
+    "channels": "save all images with the same channels, choose some: train --channels, or go on: train --skip-bad",
+    "unreadable": "mend or remove the file, or leave it out: train --skip-bad",
 }
 
 

@@ -229,7 +229,7 @@ def larger_than_reach(survey: Survey) -> Iterator[Finding]:
             f"{len(large)} of {len(objects)} objects are larger than the receptive field of the network that would be "
             f"planned, as id {worst.id}: {2 * radius:.0f} px across, {2 * reach} px are seen",
             "from the middle of such an object its edge is not seen, so its middle may stay empty",
-            f"give a larger stem, as --set network.stem={_stem(survey, radius, reach)}, or use smaller images",
+            f"take a larger stem, as train --set network.stem={_stem(survey, radius, reach)}, or use smaller images",
             radius,
             (Spot(name, worst.box),),
         )

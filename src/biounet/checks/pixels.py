@@ -33,7 +33,7 @@ def blank_images(survey: Survey) -> Iterator[Finding]:
             survey.dataset.root.name,
             f"{_channels(everywhere)} one value in each of {len(blank)} images",
             "it tells the network nothing and costs time",
-            f"leave it out: --channels {rest}",
+            f"leave it out: train --channels {rest}",
         )
     for example, labels in zip(survey.examples, survey.encoded, strict=True):
         found = set(blank[example.name])
@@ -56,7 +56,7 @@ def blank_images(survey: Survey) -> Iterator[Finding]:
                 example.name,
                 f"{_channels(found - everywhere)} one value, but not in the other images",
                 "what the channel shows elsewhere is missing here, as after a failed export or exposure",
-                "export the image again, or leave the channel out everywhere with --channels",
+                "export the image again, or leave the channel out everywhere: train --channels",
                 0.5,
                 (Spot(example.name),),
             )

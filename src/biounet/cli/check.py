@@ -151,7 +151,7 @@ def _tell_data(path: Path | None, found: DataCheck, report: Path | None, console
 def _tell_findings(found: DataCheck, console: Console) -> None:
     """The findings as a table, the worst first, of each kind the first few; then what to do about each kind."""
     if not found.findings:
-        console.result("nothing to complain of")
+        console.result("no problems found")
         return
     rows: list[list[str]] = []
     remedies: dict[str, str] = {}

@@ -21,20 +21,22 @@ def compare(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data folder with images and annotations.")],
     labels: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Label images made by any program.")
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Label images from any program.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FILE", help="A model file; several with commas are averaged.")
     ] = None,
-    methods: Annotated[str | None, typer.Option(help="Networks to train and compare, as unet,fcn8s,patch_cnn.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time to train each for, as 15min (the default).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps instead of a time.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How often each is trained, with seeds from 0.")] = 1,
+    methods: Annotated[
+        str | None, typer.Option(help="Networks to train and compare, such as unet,fcn8s,patch_cnn.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Training time of each, such as 15min (the default).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps instead of a time.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each, with seeds from 0.")] = 1,
     preset: Annotated[str, typer.Option(help="paper or standard, for the training.")] = "standard",
     set_: options.Set = None,
     only: Annotated[
         str | None,
-        typer.Option("--only", "--validation", help="Images: 'slices 20-23', a folder, or names."),
+        typer.Option("--only", "--validation", help="Images: 'slices 20-23' (from 0), a folder, or names."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
     task: options.Task = None,
@@ -42,7 +44,7 @@ def compare(
     object_classes: options.ObjectClasses = True,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
     cost: Annotated[bool, typer.Option(help="Measure seconds per megapixel and memory of the models.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,

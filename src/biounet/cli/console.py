@@ -23,7 +23,7 @@ _LIVE_ROWS = 12  # of a table that grows
 
 
 class Console:
-    """Output of one command. ``verbosity``: -1 quiet (results and errors only), 0, 1 or more."""
+    """Output of one command. ``verbosity``: -1 quiet (results, warnings and errors only), 0, 1 or more."""
 
     def __init__(self, *, as_json: bool = False, verbosity: int = 0) -> None:
         self.as_json = as_json

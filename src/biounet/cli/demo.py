@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,10 @@ from biounet.cli.console import Console
 
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("biounet-demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for all results.")] = Path("biounet-demo"),
     budget: Annotated[str, typer.Option(help="Time for the training.")] = "3min",
-    seed: Annotated[int, typer.Option(min=0, help="Of sample and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of sample and training.")] = 0,
+    device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -30,7 +31,8 @@ def demo(
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)
         command = options.typed(context)
-        found = run_demo(out, seed=seed, budget=seconds, tell=console.note, listen=listener, command=command)
+        how: dict[str, Any] = {"seed": seed, "budget": seconds, "device": device, "command": command}
+        found = run_demo(out, tell=console.note, listen=listener, **how)
     scores, otsu = found.scores, found.otsu
     console.result(f"mean object IoU (seg) on the unseen image: {scores['seg']:.3f}")
     console.result(f"the same by Otsu's threshold with a watershed: {otsu['seg']:.3f}")

@@ -19,14 +19,16 @@ def evaluate(
     context: typer.Context,
     predicted: Annotated[Path, typer.Argument(help="Folder of NAME_labels.tif, or one file.")],
     true: Annotated[Path, typer.Argument(help="Data folder, folder of label images, or one file.")],
-    only: Annotated[str | None, typer.Option(help="Some images: 'slices 20-23', a folder, or names.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only these images: 'slices 20-23' (from 0), a folder, or names.")
+    ] = None,
     task: options.Task = None,
     unlabelled: options.UnlabelledTruth = None,
     object_classes: options.ObjectClasses = True,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write scores and pictures of errors to this HTML file.")] = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,

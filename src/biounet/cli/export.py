@@ -12,15 +12,15 @@ from biounet.cli.console import Console
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file, as model.safetensors.")],
+    model: Annotated[Path, typer.Argument(help="A model file, such as model.safetensors.")],
     to: Annotated[str, typer.Option("--to", help="onnx, openvino, torch or bioimageio.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("exported"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     author: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Who made the model, in a BioImage.IO package; repeatable.")
     ] = None,
     license: Annotated[
-        str | None, typer.Option(metavar="SPDX", help="License of a BioImage.IO package, as CC-BY-4.0.")
+        str | None, typer.Option(metavar="SPDX", help="License of a BioImage.IO package, such as CC-BY-4.0.")
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -8,18 +8,23 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results, warnings and errors only.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; twice, still more.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML or JSON file of settings.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, as network.width=32.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as network.width=32; repeatable."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder or stack of images.")]
 Masks = Annotated[Path | None, typer.Option("--masks", help="Folder or stack of annotations.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the pairs that cannot be used.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pairs that cannot be used.")]
 Task = Annotated[str | None, typer.Option("--task", help="instances or classes, instead of inferring it.")]
 Ndim = Annotated[int | None, typer.Option("--ndim", min=2, max=3, help="2 or 3, instead of inferring it.")]
-Channels = Annotated[str | None, typer.Option("--channels", help="Channels by name or index, with commas.")]
+Channels = Annotated[
+    str | None, typer.Option("--channels", help="Channels by name or by position from 0, with commas.")
+]
 ObjectClasses = Annotated[
     bool, typer.Option("--object-classes/--no-object-classes", help="Whether names of drawn objects are classes.")
 ]

@@ -59,7 +59,7 @@ def predict(
     request = request_of(out, asked, command=options.typed(context))
     with console.progress("predicting", None) as bar:
         done = run_request(model, inputs, request, listen=_listener(console, bar), begin=start)
-    _finish(console, out, done)
+    _finish(console, out, done, shares=shard is not None)
     refuse_failed(done.results)
 
 
@@ -73,8 +73,8 @@ def _listener(console: Console, bar: Bar) -> Listener:
     return listen
 
 
-def _finish(console: Console, out: Path, done: Outcome) -> None:
-    _show(console, out, done.results)
+def _finish(console: Console, out: Path, done: Outcome, *, shares: bool) -> None:
+    _show(console, f"tiles in {out}, no results yet" if shares else f"results in {out}", done.results)
     facts = {"out": str(out), "model_sha256": done.model.sha256, **_facts(done.choice)}
     seconds = {"start_up": done.start_up_s, "compute": done.compute_s}
     console.finish({**facts, "seconds": seconds, "images": [_plain(one) for one in done.results]})
@@ -85,7 +85,7 @@ def _facts(choice: Choice) -> dict[str, Any]:
     return {"engine": choice.engine.name, "precision": choice.engine.precision, "agreement": agreement}
 
 
-def _show(console: Console, out: Path, results: Sequence[Done]) -> None:
+def _show(console: Console, title: str, results: Sequence[Done]) -> None:
     for done in results:
         if done.empty:
             console.warn(
@@ -93,7 +93,7 @@ def _show(console: Console, out: Path, results: Sequence[Done]) -> None:
                 "--save probabilities shows what it saw"
             )
     rows = [[done.name, _outcome(done.error, done.objects), f"{done.seconds:.2f}"] for done in results]
-    console.table(f"results in {out}", ["image", "objects", "seconds"], rows)
+    console.table(title, ["image", "objects", "seconds"], rows)
 
 
 def _plain(done: Done) -> dict[str, Any]:

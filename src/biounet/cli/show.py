@@ -18,13 +18,14 @@ def show(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("samples.png"),
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
-    samples: Annotated[int, typer.Option(help="How many.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of the samples, as in training.")] = 0,
+    samples: Annotated[int, typer.Option(help="Number of samples.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the samples, as in training.")] = 0,
     images: options.Images = None,
     masks: options.Masks = None,
     skip_bad: options.SkipBad = False,
     task: options.Task = None,
     ndim: options.Ndim = None,
+    channels: options.Channels = None,
     unlabelled: options.Unlabelled = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -41,7 +42,12 @@ def show(
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG; name it as samples.png")
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
-    values = {"data.task": task, "data.ndim": ndim, "data.unlabelled": unlabelled}
+    values = {
+        "data.task": task,
+        "data.ndim": ndim,
+        "data.channels": None if channels is None else channels.split(","),
+        "data.unlabelled": unlabelled,
+    }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=values)
     colours = settings.data.colours
     dataset = find_dataset(data, images=images, masks=masks, ndim=ndim, colours=colours, skip_bad=skip_bad)

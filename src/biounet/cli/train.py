@@ -34,7 +34,7 @@ RefitOption = Annotated[
     bool,
     typer.Option(
         "--refit",
-        help="With --folds: train one network more, on all images, which is the model instead of their ensemble.",
+        help="With --folds: then train one network on all images, which becomes the model instead of their ensemble.",
     ),
 ]
 
@@ -47,23 +47,23 @@ TensorBoardOption = Annotated[
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", help="The model file, as model.safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="The model file, such as model.safetensors.")],
     data: DataArgument = None,
     preset: Annotated[str, typer.Option(help="paper or standard.")] = "standard",
     network: Annotated[str, typer.Option(help="unet, fcn8s, fcn16s, fcn32s or patch_cnn.")] = "unet",
     from_: Annotated[
-        Path | None, typer.Option("--from", help="A model file to go on from, with a fresh schedule.")
+        Path | None, typer.Option("--from", help="A model file to continue from, with a fresh schedule.")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time to train for, as 15min (the default).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps instead of a time: repeats bit for bit.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Training time, such as 15min (the default).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps instead of a time: repeats bit for bit.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with its time, memory and disk; train nothing.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, samples and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of initialisation, samples and dropout.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished model.")] = False,
     validation: Annotated[
-        str | None, typer.Option(help="Images held back: 'slices 20-23', a folder, or names.")
+        str | None, typer.Option(help="Held-back (validation) images: 'slices 20-23' (from 0), a folder, or names.")
     ] = None,
     folds: FoldsOption = None,
     refit: RefitOption = False,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.datasets.colours import by_colour
+from biounet.datasets.colours import FILE_NAME, by_colour
 from biounet.datasets.dataset import Colour
 from biounet.errors import DataError
 from biounet.images.formats import known_suffix, read_image
@@ -99,9 +99,10 @@ def with_unknown(labels: Labels, *, ignore: Labels | None = None, region: Labels
 
 def _one_channel(plane: npt.NDArray[Any], path: Path) -> Array:
     if plane.shape[0] > 1 and (plane[1:] != plane[:1]).any():
+        listed = f"say what each colour means in {FILE_NAME} beside it (a line RRGGBB,name for each), or "
         raise DataError(
-            f"{path}: labels in {plane.shape[0]} channels that differ (colours); "
-            "one value a pixel is needed: save ids or class values as a grey or palette image"
+            f"{path}: labels in {plane.shape[0]} channels that differ (colours); one value a pixel is needed: "
+            f"{listed if len(plane) == 3 else ''}save ids or class values as a grey or palette image"
         )
     result: Array = plane[0]
     return result

@@ -54,7 +54,7 @@ def by_colour(plane: npt.NDArray[Any], colours: Sequence[Colour], source: str | 
         first = int(packed[foreign][0])
         raise DataError(
             f"{source}: {int(foreign.sum())} pixels have colours that are not in the list, as {first:06x}; "
-            f"add them ({FILE_NAME} or data.colours), or save the mask without smoothing"
+            f"add them to {FILE_NAME}, or save the mask without smoothing"
         )
     return values
 

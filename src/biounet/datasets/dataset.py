@@ -153,5 +153,5 @@ def refuse(root: Path, problems: tuple[Problem, ...] | list[Problem], total: int
     listed = " ".join(listed.splitlines())  # a name may hold a line break
     return DataError(
         f"{root}: {len(problems)} of {total} images cannot be used ({listed}); "
-        "mend or remove them, or go on without them with --skip-bad"
+        "mend or remove them; train and show go on without them with --skip-bad"
     )

@@ -144,7 +144,7 @@ def reading(path: Path) -> Iterator[None]:
         text = " ".join(str(error).split())[:100]
         raise DataError(
             f"{path}: cannot be read as {known_suffix(path)} ({type(error).__name__}: {text}); it is "
-            "damaged, cut short or of another format than its name says: copy or export it again"
+            "damaged, truncated or of another format than its name says: copy or export it again"
         ) from error
 
 

@@ -35,7 +35,7 @@ def tiff_header(path: Path) -> Header:
     """The first image series of a TIFF, at full resolution.
 
     Axes are those of ImageJ, OME or the writer; a stack whose axes are not stated is "I". Samples are
-    channels. Raises `DataError` for damaged structure, data cut short, or axes that cannot be resolved.
+    channels. Raises `DataError` for damaged structure, data truncated, or axes that cannot be resolved.
     """
     with opened_tiff(path) as tif:
         series = tif.series[0]
@@ -69,7 +69,7 @@ def opened_tiff(path: Path) -> Iterator[Any]:
         yield tif
     fatal = [text for text in complaints if re.search("TiffPages|series|invalid value offset", text)]
     if fatal:
-        raise DataError(f"{path}: the TIFF is damaged or cut short ({_short(fatal[0])}); copy or export it again")
+        raise DataError(f"{path}: the TIFF is damaged or truncated ({_short(fatal[0])}); copy or export it again")
 
 
 def _check_chain(path: Path, tif: Any) -> None:
@@ -157,7 +157,7 @@ def _capacity(path: Path, series: Any) -> int:
 
 def _cut_short(path: Path, needed: int, size: int) -> DataError:
     return DataError(
-        f"{path}: the TIFF is cut short: {needed} bytes are needed, {size} are there; copy or export it again"
+        f"{path}: the TIFF is truncated: {needed} bytes are needed, {size} are there; copy or export it again"
     )
 
 

@@ -179,7 +179,7 @@ def _bytes(path: Path, offsets: Sequence[int], counts: Sequence[int], number: in
         file.seek(offsets[number])
         data = file.read(counts[number])
     if len(data) < counts[number]:
-        raise DataError(f"{path}: the TIFF is cut short in tile {number}; copy or export it again")
+        raise DataError(f"{path}: the TIFF is truncated in tile {number}; copy or export it again")
     return data
 
 

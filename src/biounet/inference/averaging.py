@@ -86,7 +86,7 @@ def unlearnt_views(kind: str, augmentation: Mapping[str, Any]) -> list[str]:
     if kind in ("flips", "all") and augmentation.get("mirror") is False:
         unlike.append("mirrored images")
     if kind == "all" and augmentation.get("rotation_degrees", 180.0) < _QUARTER:
-        unlike.append("quarter turns")
+        unlike.append("90-degree rotations")
     if not unlike:
         return []
     return [f"--tta {kind} averages over {' and '.join(unlike)}, which this model has not learnt from: it may do worse"]

@@ -58,7 +58,7 @@ def split_onnx(data: bytes) -> tuple[bytes, bytes | None]:
         else:
             length = {1: 8, 5: 4}.get(kind, len(data))
         if place + length > len(data):
-            raise ValueError("no ONNX file, or cut short")
+            raise ValueError("no ONNX file, or truncated")
         is_entry = kind == _BYTES and tag >> 3 == _METADATA_PROPS
         last = (begin, tag >> 3, data[place : place + length] if is_entry else b"")
         place += length
@@ -106,4 +106,4 @@ def _number(data: bytes, place: int) -> tuple[int, int]:
         place += 1
         if byte < 128:
             return value, place
-    raise ValueError("no ONNX file, or cut short")
+    raise ValueError("no ONNX file, or truncated")

@@ -74,6 +74,7 @@ def predict_large(
             raise DataError(f"--region {region.name}: has no pixel in {path}; is it drawn on another image?")
         _compute(jobs, request, listen, cluster)
         if request.shard is not None:
+            listen(f"{path.name}: {_of_share(request.shard, jobs)}", 0, 0)
             return done
         found = [find(job, budget) for job in jobs]
         shape = jobs[0].view.file_shape
@@ -148,6 +149,15 @@ def _compute(jobs: list[Job], request: Request, listen: Listener, cluster: Clust
                 cluster.compute(job, request, told, beyond)
             else:
                 job.compute(beyond, told)
+
+
+def _of_share(shard: tuple[int, int], jobs: list[Job]) -> str:
+    total = sum(len(job.wanted) for job in jobs)
+    there = total - sum(len(job.missing()) for job in jobs)
+    return (
+        f"share {shard[0]} of {shard[1]} is done, {there} of {total} tiles are there; when all are, the same command "
+        "with --merge in place of --shard writes the results"
+    )
 
 
 def _plan_line(job: Job, items: int, budget: Budget) -> str:

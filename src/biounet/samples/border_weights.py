@@ -3,7 +3,7 @@
 Ronneberger et al. 2015, equation 2 (arXiv 1505.04597), with w_0 = 10 and sigma = 5 px:
 
     w(x) = w_c(x) + w_0 * exp(-(d1(x) + d2(x))^2 / (2 sigma^2))        reading "multiply": the paper
-    w(x) = w_c(x) + w_0 + exp(-(d1(x) + d2(x))^2 / (2 sigma^2))        reading "sum": as some notes print it
+    w(x) = w_c(x) + w_0 + exp(-(d1(x) + d2(x))^2 / (2 sigma^2))        reading "sum": as it is sometimes misprinted
 
 d1 and d2 are the distances to the nearest and the second nearest cell. The exponential is far
 below any effect a few sigma away from a gap, so it is computed only in a band, and not with one

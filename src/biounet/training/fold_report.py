@@ -59,7 +59,7 @@ def _words(model: Model) -> list[str]:
         f"Each image was predicted by the one member that did not learn from it, with {_TUNED[model.task]} the images "
         f"of the other folds. The model is {made} "
         "learnt from every image, and cannot be judged on any of them. The best step of each fold was chosen on its "
-        "own held-back images, which is slightly kind to the estimate.",
+        "own held-back images, which makes the estimate slightly optimistic.",
     ]
 
 

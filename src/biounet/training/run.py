@@ -118,7 +118,8 @@ class Run:
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
         self.said = said
-        self.listen(Planned((*self.data.statements, *self.plan.statements, said), self.steps, self.state.step))
+        statements = (*self.data.statements, *self.plan.statements, self.needs(), said)
+        self.listen(Planned(statements, self.steps, self.state.step))
 
     def prepare(self, device: str, *, origin: str | None) -> None:
         """The state before the first step, its number of steps left open."""
@@ -200,13 +201,19 @@ class Run:
             self.calibrate(DEFAULT_BUDGET_S)
         step_s, validations = self.pace.step_s or 0.0, min(self.steps, self.training.validations)
         seconds = self.steps * step_s + validations * self.pace.validation_s
-        values = sum(p.numel() for p in self.plan.network.parameters())
         return (
             f"expected: {seconds / 60:.1f} min for {self.steps} steps of {step_s:.3g} s and {validations} validations, "
             "and what tuning the post-processing takes",
-            f"memory: about {show_bytes(peak_bytes())}, as the timed steps took; disk: a model of about "
-            f"{show_bytes(4 * values)} and at most {show_bytes(_COPIES * 4 * values)} beside it",
+            self.needs(),
         )
+
+    def needs(self) -> str:
+        """Disk that this run will take, and memory where steps were timed."""
+        size = 4 * sum(p.numel() for p in self.plan.network.parameters())
+        disk = f"disk: a model of about {show_bytes(size)} and at most {show_bytes(_COPIES * size)} beside it"
+        if self.pace.step_s is None:
+            return disk
+        return f"memory: about {show_bytes(peak_bytes())}, as the timed steps took; {disk}"
 
     def go(self, stop: Stop | None = None) -> Model:
         """Train to the end, until nothing improves, or until interrupted.

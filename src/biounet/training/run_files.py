@@ -198,4 +198,4 @@ def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return 1 << 60  # a line cut short by a kill
+        return 1 << 60  # a line truncated by a kill

@@ -210,7 +210,9 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
     if seen := [t.name for t in chosen if t.name in learnt]:
         why.append(f"careful: a model learnt from {_shown(seen)}, so its scores there are too good")
     elif models and any(t.name in model.training.get("validation_images", ()) for model in models for t in chosen):
-        why.append("a model's weights and post-processing were chosen on these images, which is slightly kind to it")
+        why.append(
+            "a model's weights and post-processing were chosen on these images, so its scores are slightly optimistic"
+        )
     return chosen, why
 
 

@@ -66,11 +66,12 @@ def run_demo(
     budget: float = 180.0,
     tell: Callable[[str], None],
     listen: Any,
+    device: str = "auto",
     command: str = "",
 ) -> DemoResult:
     """Run the demo into the folder ``out``. ``tell(line)`` is told each stage, ``listen`` the training.
 
-    ``command``: what was typed, for the report.
+    ``device``: of training and prediction. ``command``: what was typed, for the report.
     """
     start = time.perf_counter()
     folder = Path(out)
@@ -86,12 +87,11 @@ def run_demo(
         listen(event)
 
     settings = read_settings("standard", overrides=_SETTINGS)
-    model = train(
-        folder / "data", model_path, settings=settings, budget=budget, seed=seed, existing="overwrite", listen=record
-    )
+    how: dict[str, Any] = {"budget": budget, "seed": seed, "device": device, "existing": "overwrite"}
+    model = train(folder / "data", model_path, settings=settings, listen=record, **how)
     check = check_model(model_path)
     tell("3 of 5: segmenting an unseen image, larger than any it was trained on")
-    found, done = predict_unseen(model, folder)
+    found, done = predict_unseen(model, folder, device)
     image, truth = tifffile.imread(folder / "unseen.tif"), load_labels(folder / "unseen_truth.tif")[0]
     tell("4 of 5: scoring it, beside Otsu's threshold with a watershed")
     rival_settings = tune_otsu(images, truths, lambda p, t: seg(p, t) or 0.0)
@@ -135,10 +135,10 @@ def make_sample(folder: Path, seed: int) -> tuple[list[Picture], list[Labels]]:
     return images, truths
 
 
-def predict_unseen(model: Model, folder: Path) -> tuple[Labels, Any]:
+def predict_unseen(model: Model, folder: Path, device: str = "auto") -> tuple[Labels, Any]:
     """Labels of the unseen image, written and read back as a user would have them."""
     request = Request(folder / "prediction", save=("labels", "probabilities", "overlay"), report=False)
-    done = predict_files(model, make_engine(model), [folder / "unseen.tif"], request)[0]
+    done = predict_files(model, make_engine(model, device=device), [folder / "unseen.tif"], request)[0]
     return load_labels(folder / "prediction" / "unseen_labels.tif")[0], done
 
 
