@@ -56,11 +56,11 @@ def test_planes_of_a_z_stack_are_z_in_every_result(model, tmp_path, image_of, by
         predict_files(made, make_engine(made, engine="torch", device="cpu"), [tmp_path / "s.tif"], request)
     else:
         by_blocks(model(), tmp_path / "s.tif", request)
-    for name, axes in (("s_labels.tif", "ZYX"), ("s_probabilities.tif", "CZYX"), ("s.ome.zarr", "ZYX")):
+    for name, axes in (("s_labels.tif", "ZYX"), ("s_probabilities.tif", "CZYX"), ("s_labels.ome.zarr", "ZYX")):
         found = read_image(request.out / name)
         assert found.axes == axes
         assert found.pixel_size_um == pytest.approx((2.0, 0.25, 0.25))
-    (multiscale,) = json.loads((request.out / "s.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"][
+    (multiscale,) = json.loads((request.out / "s_labels.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"][
         "multiscales"
     ]
     assert multiscale["axes"][0] == {"name": "z", "type": "space", "unit": "micrometer"}
@@ -72,7 +72,7 @@ def test_times_are_times_in_every_result(model, tmp_path, image_of, by_blocks):
     metadata = {"axes": "TYX", "unit": "um"}
     tifffile.imwrite(tmp_path / "s.tif", image_of((3, 40, 50)), imagej=True, metadata=metadata, resolution=(4, 4))
     by_blocks(model(), tmp_path / "s.tif", Request(tmp_path / "o", save=SAVE, report=False))
-    for name, axes in (("s_labels.tif", "TYX"), ("s_probabilities.tif", "TCYX"), ("s.ome.zarr", "TYX")):
+    for name, axes in (("s_labels.tif", "TYX"), ("s_probabilities.tif", "TCYX"), ("s_labels.ome.zarr", "TYX")):
         found = read_image(tmp_path / "o" / name)
         assert found.axes == axes
         assert found.pixel_size_um == pytest.approx((0.25, 0.25))
