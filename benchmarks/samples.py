@@ -20,8 +20,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from biounet.labels.targets import carve
+from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
 from biounet.samples.sampler import Sampler, class_counts
+from biounet.settings import standard
 from border_weights import crowded_plane, textbook_weights
 
 INPUT, OUTPUT, MARGIN = 572, 388, 92
@@ -29,14 +31,16 @@ SIDE, CELLS_A_SIDE = 800, 25  # 25^2 cells of 32 px: about 150 in an output
 
 
 def sampler() -> Sampler:
-    """The library's sampler with its default augmentation on one crowded image."""
+    """The library's sampler, as `standard` varies cells, on one crowded image."""
     labels = crowded_plane(SIDE, CELLS_A_SIDE)
     noise = np.random.default_rng(1).standard_normal(labels.shape, np.float32)
     image = (labels > 0) + 0.3 * noise
     weights = class_weights(class_counts([labels], task="instances"))
+    chosen = {"elastic_std_px": 10.0, "rotation_degrees": 180.0, "mirror": True}
     return Sampler(
         (image.astype(np.float32)[None],), (labels,), (INPUT,) * 2, (OUTPUT,) * 2, (MARGIN,) * 2,
         class_weights=tuple(weights.tolist()),
+        augmentation=Augmentation(**standard().augmentation.model_dump() | chosen),
     )  # fmt: skip
 
 

@@ -180,6 +180,14 @@ def test_what_is_no_option_or_cannot_be_meant(model, tmp_path):
         biounet.predict(model, tmp_path, tmp_path, least_agreement=2)
 
 
+def test_whatever_holds_numbers_is_an_array(model):
+    wanted = biounet.predict(model, IMAGE, device="cpu").labels
+    for given in (torch.from_numpy(IMAGE), IMAGE.tolist(), memoryview(IMAGE)):
+        assert np.array_equal(biounet.predict(model, given, device="cpu").labels, wanted)
+    with pytest.raises(UsageError, match="image is NoneType: give paths, or an array of numbers"):
+        biounet.predict(model, None)
+
+
 def test_arrays_and_files_are_not_mixed(model, tmp_path):
     with pytest.raises(UsageError, match="predict of files needs out, the folder for the results"):
         biounet.predict(model, tmp_path)

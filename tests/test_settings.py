@@ -54,7 +54,6 @@ def test_the_papers_numbers_stand_once():
     }
     assert defaults(unet_geometry)["depth"] == network.depth
     assert settings.training.tile == DEFAULT_TILE
-    assert (Augmentation.elastic_std_px, Augmentation.elastic_grid) == (10, 3)
 
 
 def test_augmentation_settings_are_those_of_the_augmentation():
@@ -161,6 +160,7 @@ def test_an_override_without_a_value():
         ("network.width=wide", r"network.width \(='wide'\): .*valid integer"),
         ("network.width=", r"network.width \(=''\): .*valid integer"),
         ("network.batch_norm=perhaps", r"network.batch_norm \(='perhaps'\): .*valid boolean"),
+        ("network.pooling=[[2,2],[2,2],[2,2],[2,2],[2,2],[2,2],[2,2],[2,2]]", r"network.pooling .*at most 7 items"),
         ("network.depth=8", r"network.depth \(=8\): .*less than or equal to 7"),
         ("training.momentum=1", r"training.momentum \(=1\): .*less than 1"),
         ("training.learning_rate=0", r"training.learning_rate \(=0\): .*greater than 0"),
@@ -169,7 +169,8 @@ def test_an_override_without_a_value():
         ("training.optimizer=adam", r"training.optimizer \(='adam'\): .*'sgd' or 'adamw'"),
         ("loss.reading=plus", r"loss.reading \(='plus'\): .*'multiply' or 'sum'"),
         ("augmentation.scale=[1]", r"augmentation.scale.1 .*required"),
-        ("augmentation.scale=2", r"augmentation.scale \(=2\): .*tuple"),
+        ("augmentation.scale=2", r"augmentation.scale \(=2\): .*tuple; write several values as \[1, 2\]"),
+        ("training.tile=0", r"training.tile \(=0\): .*greater than or equal to 1"),
         ("data.ndim=4", r"data.ndim \(=4\): .*2 or 3"),
         ("data.validation_share=1", r"data.validation_share \(=1\): .*less than 1"),
     ],

@@ -30,7 +30,7 @@ def load(path: str | Path) -> Model:
 
 def predict(
     model: Model | str | Path,
-    image: npt.NDArray[Any] | Paths,
+    image: npt.ArrayLike | Paths,
     out: str | Path | None = None,
     *,
     network: Callable[..., Any] | None = None,
@@ -38,7 +38,8 @@ def predict(
 ) -> Any:
     """Labels and probabilities of an array, or result files for image files.
 
-    An array (C,)(Z)YX gives an `inference.predict.Prediction`. Paths with a folder ``out`` write there what
+    An array (C,)(Z)YX, or what `numpy.asarray` makes one of, gives an `inference.predict.Prediction`.
+    Paths with a folder ``out`` write there what
     ``biounet predict`` writes and return a list of `prediction.request.Done`; `PartialError` after all where some of
     several inputs failed. ``options`` are those of the command, by the same names and in the same words, or as Python
     values (`prediction.options.Options`): ``save="labels,table"``, ``memory="2GB"``, ``pixel_size=0.25``,
@@ -49,17 +50,32 @@ def predict(
     from biounet.prediction.options import request_of
 
     request = request_of(Path(out or "."), options)
-    if isinstance(image, np.ndarray):
-        return _predict_array(model, image, out, request, options, network)
+    paths = _as_paths(image)
+    if paths is None:
+        return _predict_array(model, _as_array(image, "image"), out, request, options, network)
     if out is None:
         raise UsageError("predict of files needs out, the folder for the results; or give one array")
     from biounet.prediction.predict import refuse_failed
     from biounet.prediction.run_request import run_request
 
-    given = [image] if isinstance(image, str | Path) else list(image)
-    done = run_request(model if isinstance(model, Model) else Path(model), given, request, network=network)
+    done = run_request(model if isinstance(model, Model) else Path(model), paths, request, network=network)
     refuse_failed(done.results)
     return done.results
+
+
+def _as_paths(given: Any) -> list[str | Path] | None:
+    """The paths that an argument names, None where it is an array."""
+    given = [given] if isinstance(given, str | Path) else given
+    named = isinstance(given, list | tuple) and all(isinstance(path, str | Path) for path in given)
+    return list(given) if named else None
+
+
+def _as_array(given: Any, name: str) -> npt.NDArray[Any]:
+    """An array of numbers of whatever holds them: lists, tensors, arrays of other libraries."""
+    array = given if isinstance(given, np.ndarray) else np.asarray(given)
+    if array.dtype.kind not in "biufc":
+        raise UsageError(f"{name} is {type(given).__name__}: give paths, or an array of numbers")
+    return array
 
 
 _OF_ARRAYS = ("tile", "memory", "tta", "engine", "precision", "device", "calibrate", "least_agreement")
@@ -93,10 +109,14 @@ def evaluate(
     *,
     task: str | None = None,
     only: str | None = None,
+    unlabelled: str | None = None,
+    object_classes: bool = True,
 ) -> dict[str, Any]:
     """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
 
     Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
+    Of paths ``unlabelled`` says what undrawn pixels of the truth are, "background" or "unknown", instead of what they
+    were to the model that predicted; ``object_classes`` whether names of drawn objects are classes, or all are of one.
     """
     if task not in (None, "instances", "classes"):
         raise UsageError(f"task {task!r} is not known; choose instances or classes")
@@ -108,7 +128,15 @@ def evaluate(
         raise UsageError("evaluate needs two arrays or two paths")
     from biounet.evaluation.files import evaluate_files
 
-    return evaluate_files(predicted, true, only=only, task=task).result  # type: ignore[arg-type]
+    found = evaluate_files(
+        predicted,
+        true,
+        only=only,
+        task=task,  # type: ignore[arg-type]
+        unlabelled=unlabelled,
+        object_classes=object_classes,
+    )
+    return found.result
 
 
 def check(path: str | Path, *, device: str = "cpu", network: Callable[..., Any] | None = None) -> Any:

@@ -131,7 +131,7 @@ def unet_geometry(
     period 16, smallest input 188, reach 107.
     """
     levels = check_pooling(depth, ndim, pooling)
-    factors = check_stem(stem, ndim)
+    factors = per_axis(stem, ndim, "stem")
     axes = (_unet_axis([level[axis] for level in levels]) for axis in range(ndim))
     return Geometry(tuple(_coarser(axis, factor) for axis, factor in zip(axes, factors, strict=True)))
 
@@ -191,12 +191,12 @@ def frame_of(axis: AxisGeometry) -> Frame:
     return Frame((before, after), (margin[0] + before, margin[1] + after), halo, smallest, period)
 
 
-def check_stem(stem: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    """The factor of the stem per axis, or `UsageError`."""
-    factors = (stem,) * ndim if isinstance(stem, int) else tuple(stem)
-    if len(factors) != ndim or min(factors) < 1:
-        raise UsageError(f"stem (={stem}) must be one number, or one an axis ({ndim}), each at least 1")
-    return factors
+def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:
+    """One number an axis, given as that or as one for all; `UsageError` with ``name`` for anything else."""
+    values = (value,) * ndim if isinstance(value, int) else tuple(value)
+    if len(values) != ndim or min(values) < 1:
+        raise UsageError(f"{name} (={value}) must be one number, or one an axis ({ndim}), each at least 1")
+    return values
 
 
 def _coarser(axis: AxisGeometry, factor: int) -> AxisGeometry:

@@ -86,6 +86,12 @@ class Model:
         """Number of spatial axes, 2 or 3."""
         return self.geometry.ndim
 
+    @property
+    def unlabelled(self) -> str | None:
+        """What undrawn pixels were in training, "background" or "unknown"; None where that is not known."""
+        found = self.training.get("settings", {}).get("data", {}).get("unlabelled")
+        return None if found is None else str(found)
+
     def with_golden(self, golden_input: Array, golden_output: Array) -> Model:
         """The same model with this golden sample."""
         return replace(self, golden=(golden_input, golden_output))
@@ -93,9 +99,8 @@ class Model:
 
 def save_model(path: str | Path, model: Model) -> str:
     """Write a model file, whole or not at all, and return its SHA-256."""
-    tensors = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
     metadata = _metadata(model)
-    data = _sealed(tensors | _samples(model), metadata)
+    data = _sealed(_tensors(model), metadata)
     with whole_file(Path(path)) as temporary:
         temporary.write_bytes(data)
     return str(metadata["sha256"])
@@ -110,6 +115,11 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     metadata, tensors, stated = _unsealed(_read(path), path)
     return _model(metadata, tensors, stated, path)
+
+
+def model_digest(model: Model) -> str:
+    """The SHA-256 of a model; of one that comes from no file, that of the file it would make."""
+    return model.sha256 or _digest(_tensors(model), _metadata(model))
 
 
 def make_passport(model: Model, network_sha256: str) -> bytes:
@@ -130,6 +140,12 @@ def read_passport(data: bytes, path: Path) -> tuple[Model, str]:
     except (LookupError, TypeError) as error:
         raise ModelFileError(f"{path}: not a complete export ({error!r}); export it again") from error
     return _model(metadata, tensors, sha256, path), network
+
+
+def _tensors(model: Model) -> dict[str, Array]:
+    """All arrays of a model, by the names they have in its file."""
+    weights = {_NETWORK + name: np.asarray(value, order="C") for name, value in model.weights.items()}
+    return weights | _samples(model)
 
 
 def _samples(model: Model) -> dict[str, Array]:

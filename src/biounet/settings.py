@@ -35,7 +35,7 @@ class NetworkSettings(_Section):
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
     width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
     depth: int | None = Field(4, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
-    pooling: tuple[tuple[int, ...], ...] | None = None  # factor per level and axis; null: by the pixels' shape
+    pooling: tuple[tuple[int, ...], ...] | None = Field(None, max_length=7)  # per level and axis; null: by pixel shape
     stem: Pixels | tuple[Pixels, ...] | None = 1  # stride of a first convolution, see above; null: by the objects
     batch_norm: bool | None = False  # not in the paper; null: for instances yes, for classes no
     dropout: float = Field(0.5, ge=0, lt=1)  # share of units left out at the end of the contracting path
@@ -237,9 +237,11 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        given = first.get("input")
-        raise UsageError(f"setting {key} (={given!r}): {first['msg']}") from error
+        # behind the name stand positions, and kinds of value that it might be
+        fields = [str(part) for at, part in enumerate(first["loc"]) if at < 2 or isinstance(part, int)]
+        tuples = any(found["type"] == "tuple_type" for found in error.errors())
+        form = "; write several values as [1, 2]" if tuples and not isinstance(first.get("input"), list) else ""
+        raise UsageError(f"setting {'.'.join(fields)} (={first.get('input')!r}): {first['msg']}{form}") from error
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -83,6 +83,7 @@ def test_pages_through_predict_and_evaluate(biounet, model, tmp_path):
     ("arguments", "code", "words"),
     [
         (["--task", "cells"], 2, "--task 'cells' is not known; choose instances or classes"),
+        (["--unlabelled", "grey"], 2, "--unlabelled 'grey': choose background or unknown"),
         (["--only", "zelle 7"], 2, "--only zelle 7: no image of this name; there are zelle 14, zelle 5, zelle 9"),
         (["--only", "images 5"], 2, "positions run from 0 to 2"),
     ],

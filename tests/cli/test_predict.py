@@ -20,7 +20,9 @@ def labels_of(folder, name):
 
 
 def probabilities_of(folder, name):
-    return read_image(folder / f"{name}_probabilities.tif").array
+    """Classes first."""
+    image = read_image(folder / f"{name}_probabilities.tif")
+    return np.moveaxis(image.array, image.axes.index("C"), 0)
 
 
 def written(folder):
@@ -80,6 +82,7 @@ def test_run_json_says_how_it_came_about(biounet, model, image, tmp_path):
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model_sha256"] == load_model(model).sha256
     assert (run["task"], run["classes"]) == ("instances", ["background", "cell"])
+    assert (run["values"], run["unlabelled"]) == ([], "background")
     assert (run["engine"], run["precision"]) == ("torch", "bf16")
     assert (run["settings"]["tile"], run["settings"]["memory"]) == (20, 9 * 10**9)
     assert run["settings"]["postprocessing"] == load_model(model).postprocessing

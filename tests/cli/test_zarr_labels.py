@@ -53,7 +53,7 @@ def test_check_train_evaluate_and_the_way_back(biounet, train_tiny, folder, tmp_
 def test_labels_of_their_own_folder_are_annotations_after_correction(biounet, model, folder, tmp_path):
     done = biounet("predict", model, folder, "--out", tmp_path / "out", "--save", "ome-zarr")
     assert done.code == 0, done.err
-    path = tmp_path / "out" / "zelle 9.ome.zarr"
+    path = tmp_path / "out" / "zelle 9_labels.ome.zarr"
     (mask,) = [mask for name, (_, mask) in {"zelle 9": image_and_mask(9, 9)}.items()]
     corrected(path, lambda _: mask)
     words = ["--images", f"{folder}/*.zarr", "--masks", f"{tmp_path}/out/*.zarr"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biounet.datasets.selection import select
+from biounet.datasets.selection import select, text_of
 from biounet.errors import UsageError
 
 CELLS = ["cell_0", "cell_1", "cell_2", "größe 3", "t004", "t005"]
@@ -132,3 +132,27 @@ def test_a_list_longer_than_a_file_name_may_be():
         select(names, "x" * 5000, OPTION)
     with pytest.raises(UsageError, match="no image of this name"):
         select(names, "x\0y", OPTION)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen", "text"),
+    [
+        (CELLS, [0, 3], "cell_0,größe 3"),
+        (PAGES, [20, 21], "train-volume[20],train-volume[21]"),
+        (["a, left", "b", "c"], [0], "images 0"),
+        (["b", "a, b", "a"], [0, 1], "images 0,1"),  # as names: the first and the last
+        (["images 2", "b", "c"], [0], "images 0"),
+        (["a", "a[0]", "a[1]"], [0], "images 0"),  # as a name: the stack
+        (["a", "a", "b"], [1], "images 1"),
+        ([" a", "b "], [0, 1], "images 0,1"),
+    ],
+)
+def test_the_text_of_a_choice_chooses_the_same(names, chosen, text):
+    assert text_of(names, chosen) == text
+    assert select(names, text, OPTION) == chosen
+
+
+@given(st.lists(st.text("ab,[0] ", min_size=1), min_size=1, max_size=5), st.data())
+def test_so_does_that_of_any_names(names, data):
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(names) - 1), min_size=1)))
+    assert select(names, text_of(names, chosen), OPTION) == chosen

@@ -11,6 +11,7 @@ from PIL import Image
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.files import evaluate_files
 from biounet.evaluation.pixels import pixel_error
+from biounet.images.ome_zarr_labels import write_zarr_labels
 from biounet.images.writing import write_labels, write_probabilities
 
 
@@ -70,6 +71,20 @@ def test_each_image_gets_its_own_prediction(data, tmp_path):
     assert found["c"] == 100 / (64 * 72)
 
 
+def test_images_of_one_name_in_two_folders_have_predictions_of_their_own(tmp_path):
+    for folder, count in (("s1", 9), ("s2", 12)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "data" / folder / "x.tif", np.zeros((64, 72), np.uint8))
+        tifffile.imwrite(tmp_path / "data" / folder / "drawn.tif", cells(0, count).astype(np.uint16))
+    (tmp_path / "data" / "pairs.csv").write_text("s1/x.tif,s1/drawn.tif\ns2/x.tif,s2/drawn.tif\n")
+    (tmp_path / "out").mkdir()
+    write_all(tmp_path / "out", {"x": cells(0, 9)})
+    with pytest.raises(DataError, match="no prediction for s1_x, s2_x"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+    write_all(tmp_path / "out", {"s1_x": cells(0, 9), "s2_x": cells(0, 12)})
+    assert errors(evaluate_files(tmp_path / "out", tmp_path / "data")) == {"s1_x": 0, "s2_x": 0}
+
+
 @pytest.mark.parametrize("suffix", ["", "_labels", "_cp_masks", "_mask", "_seg"])
 def test_names_of_other_programs(data, tmp_path, suffix):
     write_all(tmp_path / "out", data, suffix)
@@ -89,6 +104,18 @@ def test_two_predictions_of_one_name_are_not_chosen_between(data, tmp_path):
     write_all(tmp_path / "out", data)
     write_all(tmp_path / "out", {"a": data["a"]}, "_cp_masks")
     with pytest.raises(DataError, match="a_cp_masks.tif and a_labels.tif: both are labels of a; keep one"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+
+
+def test_labels_as_tiff_and_as_ome_zarr_are_one_prediction_until_one_is_edited(data, tmp_path):
+    import zarr
+
+    write_all(tmp_path / "out", data)
+    path, truth = tmp_path / "out" / "a_labels.ome.zarr", data["a"]
+    write_zarr_labels(path, lambda a, b: truth[tuple(map(slice, a, b))], truth.shape, largest_id=9)
+    assert errors(evaluate_files(tmp_path / "out", tmp_path / "data")) == {"a": 0, "b ü": 0, "c": 0}
+    zarr.open_array(path / "0", mode="r+")[:5, :5] = 5
+    with pytest.raises(DataError, match=r"a_labels.ome.zarr and a_labels.tif: both are labels of a; keep one"):
         evaluate_files(tmp_path / "out", tmp_path / "data")
 
 
@@ -221,6 +248,51 @@ def test_a_faulty_data_folder_is_not_taken_for_label_images(tmp_path):
         evaluate_files(tmp_path / "out", tmp_path / "data")
 
 
+# -- drawn objects
+
+
+def drawn(folder, names):
+    """An image with a square cell outlined for each name (None for none); the ids of the cells."""
+    ids = cells(count=len(names))
+    features = []
+    for index, name in enumerate(names):
+        (top, left), (bottom, right) = (f(np.argwhere(ids == index + 1), axis=0) for f in (np.min, np.max))
+        ring = [[left, top], [right + 1, top], [right + 1, bottom + 1], [left, bottom + 1], [left, top]]
+        geometry = {"type": "Polygon", "coordinates": [[[int(x), int(y)] for x, y in ring]]}
+        properties = {} if name is None else {"classification": {"name": name}}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / "a.tif", np.zeros(ids.shape, np.uint8))
+    (folder / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return ids
+
+
+def test_outlines_without_names_are_one_class_of_pixels(tmp_path):
+    ids = drawn(tmp_path / "data", [None] * 9)
+    write_labels(tmp_path / "out" / "a_labels.tif", ids > 0)
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", task="classes")
+    assert found.result["mean"]["classes"]["cell"] == {"dice": 1, "iou": 1}
+    assert found.result["mean"]["pixel_error"] == 0
+
+
+def test_outlines_with_names_are_a_class_each(tmp_path):
+    ids = drawn(tmp_path / "data", ["ring", "spot", "ring", "spot"])
+    write_labels(tmp_path / "out" / "a_labels.tif", np.where(ids > 0, 2 - ids % 2, 0))
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", task="classes")
+    assert {name: entry["dice"] for name, entry in found.result["mean"]["classes"].items()} == {
+        "background": 1, "ring": 1, "spot": 1,
+    }  # fmt: skip
+
+
+def test_more_names_than_classes_can_have(tmp_path):
+    ids = drawn(tmp_path / "data", [f"cell {chr(97 + k)}" for k in range(17)])
+    write_labels(tmp_path / "out" / "a_labels.tif", ids)
+    with pytest.raises(DataError, match=r"17 different names of objects .*, --no-object-classes in evaluate"):
+        evaluate_files(tmp_path / "out", tmp_path / "data")
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", object_classes=False)
+    assert found.result["mean"]["seg"] == 1
+
+
 # -- values
 
 
@@ -243,6 +315,111 @@ def test_class_ids_and_the_annotations_values(tmp_path):
         write_labels(tmp_path / "mine.tif", predicted)
         found = evaluate_files(tmp_path / "mine.tif", tmp_path / "true.tif", task="classes")
         assert found.result["mean"]["pixel_error"] == np.mean(wrong != ids) > 0.05
+
+
+def two_strips(values, width=24):
+    """Vertical strips of these values, 64 x 72."""
+    return np.repeat(np.resize(values, 72 // width), width)[None].repeat(64, 0).astype(np.int32)
+
+
+def tell(folder, **told):
+    (folder / "run.json").write_text(json.dumps({"task": "classes"} | told))
+
+
+def test_values_are_judged_by_all_files(tmp_path):
+    """Of b alone 0 and 2 could be class ids; a says that they are the annotation's own."""
+    masks = {"a": two_strips([0, 2, 3]), "b": two_strips([0, 2])}
+    write_all(tmp_path / "true", masks, "")
+    write_all(tmp_path / "out", masks)
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes")
+    assert errors(found) == {"a": 0, "b": 0}
+    assert "predicted values 0, 2, 3 are the annotation's own" in found.statements
+
+
+def test_classes_of_a_model_that_the_truth_does_not_show(tmp_path):
+    """A model of 0, 1 and 2 that calls class 2 by the name of 1; nothing beside the labels would tell."""
+    truth = two_strips([0, 2])
+    write_all(tmp_path / "true", {"a": truth}, "")
+    write_all(tmp_path / "out", {"a": truth // 2})
+    assert evaluate_files(tmp_path / "out", tmp_path / "true", task="classes").result["mean"]["dice"] == 1
+    tell(tmp_path / "out", classes=["0", "1", "2"], values=[0, 1, 2])
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes").result["mean"]
+    assert found["pixel_error"] == np.mean(truth > 0)
+    assert found["classes"] == {
+        "0": {"dice": 1, "iou": 1}, "1": {"dice": None, "iou": None}, "2": {"dice": 0, "iou": 0},
+    }  # fmt: skip
+    assert found["dice"] == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_class_that_the_truth_never_has_is_wrong_and_not_an_error(tmp_path, told):
+    truth = two_strips([0, 2])
+    wrong = truth.copy()
+    wrong[:8, :8] = 1  # on background
+    write_all(tmp_path / "true", {"a": truth}, "")
+    write_all(tmp_path / "out", {"a": wrong})
+    if told:
+        tell(tmp_path / "out", classes=["0", "1", "2"], values=[0, 1, 2])
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes").result["mean"]
+    assert found["pixel_error"] == 64 / (64 * 72)
+    assert found["dice"] == found["classes"]["2"]["dice"] == 1
+    assert found["classes"]["1"]["dice"] is None
+    assert found["classes"]["0"]["dice"] < 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_scribbles_whose_rest_is_unknown(tmp_path, told):
+    """Class 0 and 1 of the model are 1 and 2 of the annotation; 0 is not drawn."""
+    full = two_strips([1, 2, 1])
+    write_all(tmp_path / "true", {"a": np.where(np.arange(72) % 5, 0, full)}, "")
+    write_all(tmp_path / "out", {"a": full - 1})
+    if told:
+        tell(tmp_path / "out", classes=["1", "2"], values=[1, 2], unlabelled="unknown")
+    given = {} if told else {"unlabelled": "unknown"}
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes", **given)
+    assert (found.result["mean"]["pixel_error"], found.result["mean"]["dice"]) == (0, 1)
+    assert found.meaning.values == (1, 2)
+    why = "as the model that predicted learnt it; --unlabelled overrides that" if told else "--unlabelled unknown"
+    assert f"what is not drawn is unknown ({why})" in found.statements
+    wrong = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes", unlabelled="background")
+    assert wrong.result["mean"]["pixel_error"] > 0.4
+
+
+def test_a_scribble_of_one_class_alone(tmp_path):
+    """Value 0, which is unknown, does not become a class."""
+    full = two_strips([2, 2, 2])
+    write_all(tmp_path / "true", {"a": np.where(np.arange(72) % 5, 0, full)}, "")
+    write_all(tmp_path / "out", {"a": full // 2})
+    tell(tmp_path / "out", classes=["1", "2"], values=[1, 2], unlabelled="unknown")
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes")
+    assert found.meaning.values == (1, 2)
+    assert found.result["mean"]["classes"] == {"1": {"dice": None, "iou": None}, "2": {"dice": 1, "iou": 1}}
+
+
+def test_drawn_classes_are_those_of_the_model_by_name(tmp_path):
+    """The model knows rings and spots, as 1 and 2; here are only spots."""
+    ids = drawn(tmp_path / "data", ["spot", "spot"])
+    write_labels(tmp_path / "out" / "a_labels.tif", (ids > 0) * 2)
+    tell(tmp_path / "out", classes=["background", "ring", "spot"], values=[0, 1, 2])
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", task="classes").result["mean"]
+    assert found["classes"]["spot"]["dice"] == 1
+    assert found["classes"]["ring"]["dice"] is None
+
+
+def test_names_are_no_classes_to_a_model_of_one(tmp_path):
+    ids = drawn(tmp_path / "data", [f"cell {chr(97 + k)}" for k in range(17)])
+    write_labels(tmp_path / "out" / "a_labels.tif", ids)
+    tell(tmp_path / "out", task="instances", classes=["background", "cell"], values=[])
+    assert evaluate_files(tmp_path / "out", tmp_path / "data").result["mean"]["seg"] == 1
+
+
+def test_results_from_before_values_were_told(tmp_path):
+    write_all(tmp_path / "true", {"a": two_strips([0, 80, 200])}, "")
+    write_all(tmp_path / "out", {"a": two_strips([0, 1, 2])})
+    tell(tmp_path / "out", classes=["0", "80", "200"])
+    found = evaluate_files(tmp_path / "out", tmp_path / "true", task="classes")
+    assert found.result["mean"]["pixel_error"] == 0
+    assert any("taken for class ids of 0, 80, 200" in line for line in found.statements)
 
 
 def test_ids_against_a_mask_of_two_values(tmp_path):

@@ -61,6 +61,13 @@ def test_slices_of_stacks(tmp_path):
     assert [outline.place.plane(header) for outline in roi_outlines(tmp_path / "h.zip")] == [8]
 
 
+def test_one_channel_of_several_is_a_slice_of_a_hyperstack(tmp_path):
+    labels, image = np.ones((3, 4), np.int32), np.zeros((1, 3, 4), np.uint8)
+    write_rois(tmp_path / "r.zip", [Objects(labels, image=image, z=2, file_channels=3)])
+    (roi,) = roifile.roiread(tmp_path / "r.zip")
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (0, 0, 3, 1)
+
+
 def test_volumes_have_a_roi_a_slice(tmp_path):
     volume = np.zeros((3, 4, 5), np.int32)
     volume[1:, 1:3, 1:4] = 9

@@ -6,6 +6,7 @@ import pytest
 from biounet.errors import DataError
 from biounet.images.arrays import MissingPackageError
 from biounet.images.formats import read_header, read_image
+from biounet.images.regions import open_regions
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,22 @@ def test_nifti_is_turned_to_zyx_with_spacing(tmp_path, nibabel):
         assert image.array.dtype == np.int16
         assert np.array_equal(image.array, array.T)
         assert image.pixel_size_um == pytest.approx((2000, 250, 500))  # without a unit: mm
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize(("slope", "offset"), [(0.25, 0), (1, -3), (1, 0)])
+def test_nifti_says_the_type_that_its_pixels_have(tmp_path, nibabel, rng, name, slope, offset):
+    stored = rng.integers(0, 99, (60, 50, 40)).astype(np.int16)  # four times as large, once it is scaled
+    volume = nibabel.Nifti1Image(stored, np.eye(4))
+    volume.header.set_slope_inter(slope, offset)
+    nibabel.save(volume, tmp_path / name)
+    pixels = read_image(tmp_path / name).array
+    assert read_header(tmp_path / name).dtype == pixels.dtype == (np.int16 if (slope, offset) == (1, 0) else np.float64)
+    with open_regions(tmp_path / name) as regions:
+        part = regions.read_item(0, ndim=3)
+        assert regions.dtype == part.dtype == pixels.dtype
+    np.testing.assert_array_equal(part[0], pixels)
+    np.testing.assert_allclose(pixels, stored.T * slope + offset)
 
 
 def test_nifti_of_other_shapes(tmp_path, nibabel):

@@ -42,3 +42,12 @@ def test_a_folder_of_such_images_beside_masks(lif, tmp_path):
 
 def test_what_is_read_needs_no_advice(tmp_path):
     assert advice(tmp_path / f"x{suffix}" for suffix in READERS) == ""
+
+
+def test_beside_images_that_are_read_it_is_said(lif):
+    tifffile.imwrite(lif.with_name("a.tif"), np.zeros((4, 4), np.uint8))
+    notes = []
+    assert [path.name for path in find_inputs([lif.parent], notes=notes)] == ["a.tif"]
+    assert notes == [
+        f"{lif.parent}: x.LIF left out: Leica LIF is not read; open it in Fiji (Bio-Formats) and save it as OME-TIFF"
+    ]

@@ -99,8 +99,8 @@ def test_missing_file_folder_and_foreign_format(tmp_path):
 
 def test_an_image_larger_than_the_machine_is_refused(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((100, 100), np.uint8))
-    monkeypatch.setattr("biounet.images.formats._physical_memory", lambda: 9_999)
-    with pytest.raises(DataError, match="this machine has"):
+    monkeypatch.setattr("biounet.images.formats.allowed_memory", lambda: 9_999)
+    with pytest.raises(DataError, match="this machine or container has"):
         read_header(tmp_path / "x.tif")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biounet.errors import DataError, UsageError
-from biounet.images import sampling
+from biounet.images import normalize, sampling
 from biounet.images.normalize import KINDS, Normalisation, dataset_normalisation, measure_regions
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?"]
@@ -209,6 +209,19 @@ def test_up_to_the_limit_regions_are_measured_whole(kind, dtype):
     scale = measure_regions(make(kind, 2), reader(image, log), (30, 33))
     assert scale == make(kind, 2).measure(image)
     assert log == ([] if kind == "dataset" else [((0, 0), (30, 33))])
+
+
+@pytest.mark.parametrize("kind", ["image", "percentile"])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+@pytest.mark.parametrize("together", [1, 2])
+def test_windows_of_rows_and_channels_one_after_the_other_give_the_same_bits(monkeypatch, kind, dtype, together):
+    image, log = picture(dtype, (3, 30, 33)), []
+    expected = make(kind, 3).measure(image)
+    monkeypatch.setattr(sampling, "_ROWS", 200)
+    monkeypatch.setattr(normalize, "_TOGETHER", image[:together].nbytes)
+    assert measure_regions(make(kind, 3), reader(image, log), (30, 33)) == expected
+    rows = [((y, 0), (y + 6, 33)) for y in range(0, 30, 6)]
+    assert log == (rows + 2 * rows[1:] if together == 1 else rows + rows[1:])
 
 
 @pytest.mark.parametrize("kind", ["image", "percentile"])

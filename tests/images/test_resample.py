@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,15 @@ def test_a_window_has_the_bits_of_the_whole(data, shape, factor):
     nearest = nearest_window(reader(ids), shape, new, (0,) * len(shape), new)
     part = nearest_window(reader(ids), shape, new, start, stop)
     np.testing.assert_array_equal(part, nearest[tuple(map(slice, start, stop))])
+
+
+def test_one_channel_at_a_time_is_in_float32():
+    image = np.zeros((6, 500, 500), np.uint8)
+    tracemalloc.start()
+    result = resample_window(reader(image), (500, 500), (400, 400), (0, 0), (400, 400))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - result.nbytes < 4 * 500 * 500 * 4
 
 
 def test_constant_stays_constant_and_one_pixel_fills_all():

@@ -6,13 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biounet.images import sampling
-from biounet.images.sampling import all_windows, is_large, sample_windows
+from biounet.images.sampling import all_windows, is_large, row_windows, sample_windows
 
 
 def test_an_image_that_is_not_large_is_one_window():
     assert sample_windows((4096, 8192)) == [((0, 0), (4096, 8192))]
     assert not is_large((4096, 8192))
     assert is_large((4096, 8193))
+
+
+@pytest.mark.parametrize("shape", [(1,), (70,), (9, 11), (4, 60), (3, 5, 7), (2, 3, 40), (7, 1, 1)])
+def test_rows_one_after_the_other_are_the_image(monkeypatch, shape):
+    monkeypatch.setattr(sampling, "_ROWS", 25)
+    image = np.arange(prod(shape)).reshape(shape)
+    parts = [image[tuple(map(slice, *window))] for window in row_windows(shape)]
+    np.testing.assert_array_equal(np.concatenate([part.ravel() for part in parts]), image.ravel())
+    assert max(part.size for part in parts) <= max(25, shape[-1])
 
 
 @pytest.mark.parametrize(

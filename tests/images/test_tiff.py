@@ -202,3 +202,16 @@ def test_lsm(tmp_path, rng):
     with open_regions(path) as regions:
         assert not regions.whole
         assert (regions.read(2, (5, 7), (30, 50), ndim=2) == pixels[:, 2, 5:30, 7:50]).all()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_channels_behind_the_pixels_are_not_taken_for_pages(tmp_path, suffix):
+    """They would be images of two columns, one for each row."""
+    stack = np.zeros((40, 30, 2), np.uint16)
+    path = tmp_path / f"a{suffix}"
+    save = np.save if suffix == ".npy" else tifffile.imwrite
+    save(path, stack)
+    with pytest.raises(DataError, match="40 x 30 x 2 values without names of axes, and the last seems to be channels"):
+        read_header(path)
+    save(path, stack.transpose(2, 0, 1))
+    assert read_header(path).axes == "IYX"

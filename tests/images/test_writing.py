@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from PIL import Image as Picture
 from biounet.datasets.annotation import load_labels
 from biounet.errors import BiounetError, UsageError
 from biounet.images.formats import read_image
-from biounet.images.writing import colour_table, whole_file, write_labels, write_png, write_probabilities
+from biounet.images.writing import (
+    colour_table,
+    whole_file,
+    whole_folder,
+    write_labels,
+    write_labels_in_parts,
+    write_png,
+    write_probabilities,
+    write_probabilities_in_parts,
+)
 
 LABELS = np.arange(40 * 50).reshape(40, 50) % 300
 
@@ -64,6 +74,31 @@ def test_a_disk_that_refuses_is_one_line(tmp_path):
     with pytest.raises(BiounetError, match="No space left on device"):
         full(tmp_path / "y.txt")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, RuntimeError])
+def test_a_folder_that_was_moved_away_comes_back_whatever_happens(tmp_path, monkeypatch, error):
+    """Between the two steps there is no folder of that name."""
+    path, replace, steps = tmp_path / "x.zarr", os.replace, []
+
+    def interrupted(source, target):
+        steps.append(target)
+        if len(steps) == 2:
+            raise error
+        replace(source, target)
+
+    def written():
+        with whole_folder(path) as temporary:
+            (temporary / "new").write_text("new")
+
+    path.mkdir()
+    (path / "old").write_text("old")
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(BiounetError if error is OSError else error):
+        written()
+    assert steps[1:] == [path, path]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.zarr"]
+    assert (path / "old").read_text() == "old"
 
 
 def test_new_files_have_the_permissions_of_others(tmp_path):
@@ -153,6 +188,42 @@ def test_beyond_imagej_a_big_ome_tiff_is_written(tmp_path, monkeypatch):
     image = read_image(tmp_path / "x.tif")
     assert np.array_equal(image.array, LABELS)
     assert image.pixel_size_um == (0.5, 0.25)
+
+
+def peak_of(function):
+    """Bytes of memory that a call takes at most."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_in_parts_the_files_are_the_same_and_little_is_in_memory(tmp_path):
+    shape = (2, 2048, 2048)
+
+    def read(start, stop):
+        rows = np.arange(start[1], stop[1], dtype=np.int32)[:, None] % 50
+        return np.broadcast_to(rows + start[0], (1, stop[1] - start[1], stop[2] - start[2]))
+
+    def ids():
+        write_labels_in_parts(tmp_path / "ids.tif", read, shape, largest_id=50)
+
+    def probabilities():
+        write_probabilities_in_parts(tmp_path / "p.tif", lambda a, b: read(a, b) / np.float32(50), shape)
+
+    assert max(peak_of(ids), peak_of(probabilities)) < 2048 * 2048 * 4 * 1.2  # of 32 MB
+    whole = np.concatenate([read((z, 0, 0), (z + 1, 2048, 2048)) for z in (0, 1)])
+    write_labels(tmp_path / "whole.tif", whole)
+    assert (tmp_path / "ids.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    write_probabilities(tmp_path / "whole.tif", (whole / 50).astype(np.float32))
+    assert (tmp_path / "p.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    with pytest.raises(UsageError, match="ids from 0 to 49 at .*; between 0 and 48 was said"):
+        write_labels_in_parts(tmp_path / "few.tif", read, shape, largest_id=48)
+    with pytest.raises(UsageError, match=r"labels up to 16777217 .* ids must lie between 0 and 2\^24"):
+        write_labels_in_parts(tmp_path / "few.tif", read, shape, largest_id=2**24 + 1)
+    assert not (tmp_path / "few.tif").exists()
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3)])

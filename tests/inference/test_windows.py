@@ -10,7 +10,14 @@ from biounet.geometry import mirrored, unet_geometry
 from biounet.inference.averaging import KINDS
 from biounet.inference.predict import predict_probabilities
 from biounet.inference.tiling import plan_tiles
-from biounet.inference.windows import Source, check_seams, mirrored_window, predict_window, seam_windows
+from biounet.inference.windows import (
+    Source,
+    check_seams,
+    compare_seams,
+    mirrored_window,
+    predict_window,
+    seam_windows,
+)
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -83,6 +90,17 @@ def test_the_check_finds_no_seam_where_there_is_none_and_says_how_large_one_is()
     assert torn.largest_difference > 0.01
     assert torn.labels_changed > 0
     assert f"{torn.labels_changed} of {torn.pixels} labels changed" in str(torn)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_a_seam(bad):
+    tiled = np.full((2, 4, 5), 0.5, np.float32)
+    whole = tiled.copy()
+    tiled[1, 0, :3] = bad
+    for pair in ((whole, tiled), (tiled, whole), (tiled, tiled)):
+        found = compare_seams(iter([pair, (whole, whole)]))
+        assert (found.largest_difference, found.labels_changed, found.pixels) == (np.inf, 3, 40)
+        assert found.to_dict()["largest_difference"] is None
 
 
 def test_one_tile_has_no_seams():

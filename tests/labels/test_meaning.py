@@ -24,6 +24,14 @@ def test_two_values_in_all_masks_are_classes(value):
     assert meaning.reason == f"values 0, {value} are classes: there are no others in 2 masks"
 
 
+def test_masks_that_say_yes_in_two_ways_are_refused():
+    masks = [cells(5, value=255), cells(2, value=1), cells(2, value=255)]
+    with pytest.raises(DataError, match="it is 1 in 1 and 255 in 2: probably the same in two ways"):
+        infer_meaning(masks)
+    assert infer_meaning(masks, task="classes").values == (0, 1, 255)
+    assert infer_meaning([*masks, mask([0, 1, 0, 255, 0, 1, 0, 255])]).values == (0, 1, 255)  # both in one image
+
+
 def test_few_values_shared_by_separate_pieces_are_classes():
     tissue = mask([1, 0, 2, 0, 1, 1, 0, 2], [1, 0, 2, 0, 0, 0, 3, 2])
     meaning = infer_meaning([tissue])

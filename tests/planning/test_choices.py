@@ -2,6 +2,7 @@
 
 import pytest
 
+from biounet.errors import UsageError
 from biounet.geometry import unet_geometry
 from biounet.planning.choices import choose, margin_warning, reach_warning
 from biounet.planning.fingerprint import Fingerprint
@@ -172,3 +173,20 @@ def test_objects_beyond_the_reach_are_said_with_the_remedy():
     assert "--set network.stem=3" in words
     assert reach_warning(geometry, cells(60, spread=1.5)) is None
     assert reach_warning(unet_geometry(4, stem=2), cells(60, spread=2)) is None
+
+
+@pytest.mark.parametrize("preset", ["paper", "standard"])
+@pytest.mark.parametrize(
+    ("ndim", "override", "said"),
+    [
+        (2, "network.stem=[2,2,2]", r"setting network.stem \(=\(2, 2, 2\)\) must be one number, or one an axis \(2\)"),
+        (3, "network.stem=[2,2]", r"setting network.stem \(=\(2, 2\)\) .* one an axis \(3\)"),
+        (2, "network.stem=[]", r"setting network.stem \(=\(\)\) must be"),
+        (2, "training.tile=[32,32,32]", r"setting training.tile \(=\(32, 32, 32\)\) .* one an axis \(2\)"),
+        (3, "training.tile=[32,32]", r"setting training.tile \(=\(32, 32\)\) .* one an axis \(3\)"),
+        (2, "network.pooling=[[2,2,2],[2,2,2],[2,2,2],[2,2,2]]", r"4 levels \(the depth\) of 2 factors"),
+    ],
+)
+def test_a_setting_with_another_number_of_axes_than_the_images_is_refused(preset, ndim, override, said):
+    with pytest.raises(UsageError, match=said):
+        choose(read_settings(preset, overrides=[override]), cells(40, ndim=ndim), task="instances")

@@ -156,6 +156,14 @@ def test_labels_that_are_no_whole_numbers_are_refused():
         read_training_data([(image, labels + 0.5)], DEFAULT)
 
 
+def test_pairs_may_come_from_an_iterator():
+    pairs = many(3)
+    given = zip([image for image, _ in pairs], [labels for _, labels in pairs], strict=True)
+    assert read_training_data(given, DEFAULT).digest == read_training_data(pairs, DEFAULT).digest
+    with pytest.raises(UsageError, match="data is NoneType: give a folder or a list of pairs"):
+        read_training_data(None, DEFAULT)
+
+
 def test_no_data_a_bare_pair_and_lines_are_refused():
     with pytest.raises(DataError, match="no annotated image was given"):
         read_training_data([], DEFAULT)

@@ -46,6 +46,16 @@ def test_of_independent_images_every_so_manyth_is_held_back(count, share, held):
     assert f"{len(held)} of {count} images" in found.reason
 
 
+def test_other_divisions_have_other_facts():
+    one, other = split(examples(4), named="image 1"), split(examples(4), named="image 2")
+    assert one.facts["images"] == {f"image {i}": "held back" if i == 1 else "learnt from" for i in range(4)}
+    assert one.facts == split(examples(4), named="images 1").facts != other.facts
+    assert split(examples(10), sequence=True).facts["images"].keys() == {f"image {i}" for i in range(10) if i != 7}
+    blocks = [split(examples(1, (64, 200)), geometry=unet_geometry(depth)).facts for depth in (1, 2)]
+    assert [found["images"] for found in blocks] == [{"image 0": "partly held back"}] * 2
+    assert blocks[0] != blocks[1]  # other guards
+
+
 @pytest.mark.parametrize("sequence", [True, False])
 def test_however_large_the_share_one_image_is_left_to_learn_from(sequence):
     found = split(examples(4), share=0.99, sequence=sequence)

@@ -1,10 +1,12 @@
 """Block by block: the same files as through memory, whatever the tile, the process and the interruption."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from biounet.errors import DataError, UsageError
@@ -57,6 +59,42 @@ def test_files_are_those_of_the_way_through_memory(model, tmp_path, task, shape,
         assert done.seams["largest_difference"] < 1e-5
     if task == "instances" and min(shape) > 9:
         assert done.objects > 2
+
+
+def test_tables_and_rois_of_a_stack_name_its_planes(model, tmp_path, image_of, by_blocks):
+    stack = image_of((2, 3, 40, 50))
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TZYX", "unit": "um"}, resolution=(4, 4))
+    made, save = model(), ("table", "rois", "geojson")
+    through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", save=save))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", save=save))
+    for name in ("a_objects.csv", "a.geojson"):
+        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    one, two = (roifile.roiread(tmp_path / folder / "a_rois.zip") for folder in ("whole", "parts"))
+    assert [roi.tobytes() for roi in one] == [roi.tobytes() for roi in two]
+    rows = list(csv.DictReader((tmp_path / "parts" / "a_objects.csv").read_text().splitlines()))
+    assert {(row["t"], row["z"]) for row in rows} == {(t, z) for t in "01" for z in "012"}
+
+
+def test_rois_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((3, 2, 40, 50)), imagej=True, metadata={"axes": "ZCYX"})
+    made, options = model(), {"save": ("rois",), "channels": ("1",)}
+    through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", **options))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", **options))
+    for folder in ("whole", "parts"):
+        rois = roifile.roiread(tmp_path / folder / "a_rois.zip")
+        assert {(roi.position, roi.z_position, roi.t_position) for roi in rois} == {(0, z, 1) for z in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("stated", [None, 0.25])
+def test_tables_have_the_pixel_size_that_is_given(model, tmp_path, image_of, by_blocks, stated):
+    options = {} if stated is None else {"imagej": True, "resolution": (1 / stated,) * 2, "metadata": {"unit": "um"}}
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)), **options)
+    made = replace(model(), pixel_size_um=(0.5, 0.5))
+    by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o", save=("table",), pixel_size_um=(0.5,)))
+    rows = list(csv.DictReader((tmp_path / "o" / "a_objects.csv").read_text().splitlines()))
+    assert len(rows) > 1
+    for row in rows:
+        assert float(row["area_um2"]) == pytest.approx(0.25 * float(row["area_px2"]))
 
 
 def test_several_cell_classes(model, tmp_path, image_of, by_blocks):
@@ -152,6 +190,20 @@ def test_blocks_of_another_model_or_image_are_not_used(model, tmp_path, monkeypa
     by_blocks(made, tmp_path / "a.tif", shard)
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50), seed=1)[:, ::-1])
     _, lines = by_blocks(made, tmp_path / "a.tif", request)
+    assert not any("already" in line for line in lines)
+
+
+def test_models_that_come_from_no_file_are_told_apart_by_their_weights(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
+    request = Request(tmp_path / "parts", tile=20)
+    made = replace(model(), sha256="")
+    other = replace(made, weights={name: -value for name, value in made.weights.items()})
+    by_blocks(made, tmp_path / "a.tif", replace(request, shard=(1, 1)))
+    with pytest.raises(UsageError, match="another model;"):
+        by_blocks(other, tmp_path / "a.tif", replace(request, merge=True))
+    _, lines = by_blocks(made, tmp_path / "a.tif", replace(request, shard=(1, 1)))
+    assert any("6 of 6 tiles are there already" in line for line in lines)
+    _, lines = by_blocks(other, tmp_path / "a.tif", request)
     assert not any("already" in line for line in lines)
 
 
@@ -277,6 +329,20 @@ def test_too_little_memory_names_what_would_do(model, tmp_path, image_of, by_blo
     base = process_bytes()
     with pytest.raises(UsageError, match="is too small for the smallest tile.*the least is"):
         by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o"), budget=Budget(base, base))
+
+
+def test_tables_that_do_not_fit_are_refused_before_anything_is_computed(model, tmp_path, image_of, by_blocks):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((300, 400)))
+    base = process_bytes()
+    budget = Budget(base + 120_000 * 22 - 1, base)  # ids and what they are traced by, two classes, the image
+    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or"):
+        by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o", save=("labels", "table")), budget=budget)
+    assert not folder_of(tmp_path / "o", "a").exists()
+    enough = Budget(budget.limit + 1, base)
+    for allowed, more in ((enough, {}), (budget, {"save": ("labels",)}), (budget, {"shard": (1, 2)})):
+        request = replace(Request(tmp_path / "o", save=("labels", "table")), **more)
+        with pytest.raises(UsageError, match="is too small for the smallest tile"):  # which comes next
+            by_blocks(model(), tmp_path / "a.tif", request, budget=allowed)
 
 
 def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path, image_of, by_blocks):

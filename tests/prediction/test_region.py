@@ -13,7 +13,7 @@ from biounet.images.regions import open_regions
 from biounet.labels.components import relabel_by_first_pixel
 from biounet.prediction import blocks
 from biounet.prediction.large import folder_of
-from biounet.prediction.region import open_region
+from biounet.prediction.region import Region, open_region
 from biounet.prediction.request import Request
 
 SHAPE = (96, 110)
@@ -157,13 +157,23 @@ def test_outlines_of_qupath(model, image, tmp_path, by_blocks):
             assert np.array_equal(region.inside(0, start, stop), part)
             for by in (0, 1, 5):
                 wide = ndimage.binary_dilation(mask, np.ones((2 * by + 1,) * 2))[tuple(map(slice, start, stop))]
-                assert np.array_equal(region.near(0, SHAPE, start, stop, by=by), wide)
+                assert np.array_equal(region.near(0, SHAPE, start, stop, by=by, covered=SHAPE), wide)
     request = Request(tmp_path / "part", save=("labels",), tile=20, region=str(path))
     by_blocks(model(), image, request)
     by_blocks(model(), image, replace(request, out=tmp_path / "whole", region=None))
     assert np.array_equal(
         labels_in(request.out), relabel_by_first_pixel(np.where(mask, labels_in(tmp_path / "whole"), 0))
     )
+
+
+@pytest.mark.parametrize("by", [0, 2])
+def test_near_a_region_are_all_pixels_that_stand_for_one_of_it(tmp_path, by):
+    """Of a level that was rounded down: 103 pixels by 25, the last of which stands for 7 of them."""
+    for place in range(103):
+        region = Region("", (103,), (103,), (1,), lambda item, a, e, at=place: np.arange(a[0], e[0]) == at)
+        near = region.near(0, (25,), (0,), (25,), by=by, covered=(100,))
+        own = min(place // 4, 24)
+        assert np.flatnonzero(near).tolist() == list(range(max(0, own - by), min(25, own + by + 1)))
 
 
 @pytest.mark.parametrize("factor", [2, 5])

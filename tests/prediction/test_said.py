@@ -83,3 +83,23 @@ def test_transparency_and_one_value_everywhere_are_said(model, tmp_path, image_o
     assert f"pages.tif: in 1 of 3 planes all pixels have {nothing}" in lines
     assert any(line.startswith("clear.png: ") and "transparency" in line for line in lines)
     assert not any(line.startswith("clear.png") and nothing in line for line in lines)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_both_ways_say_the_same_of_one_value_everywhere_and_of_nothing_found(
+    model, tmp_path, image_of, predicted, by_blocks, monkeypatch, large
+):
+    if large:
+        monkeypatch.setattr("biounet.images.sampling.LARGE", 100)
+    made = model("classes", classes=3)
+    sure = {**made.weights, "head.bias": np.array([1e3, 0, 0], np.float32)}  # of background everywhere
+    image = image_of((40, 50))
+    for name, pixels in (("a", image), ("b", image * 0), ("c", np.stack([image, image * 0 + 7, image * 0]))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="minisblack")
+        for one in (made, replace(made, weights=sure)):
+            (memory,), _ = predicted(one, [tmp_path / f"{name}.tif"], Request(tmp_path / "memory"))
+            blocks, lines = by_blocks(one, tmp_path / f"{name}.tif", Request(tmp_path / "blocks"))
+            assert (blocks.empty, blocks.notes) == (memory.empty, memory.notes)
+            assert name == "b" or memory.empty == (one is not made)
+            assert len(memory.notes) == (name != "a")
+            assert [line for line in lines if "one value" in line] == [f"{name}.tif: {note}" for note in memory.notes]

@@ -32,3 +32,24 @@ def test_every_nth_pixel_is_seen_and_no_large_window_is_read(tmp_path, shape, nd
     assert probable.dtype == np.float32
     np.testing.assert_array_equal(probable, (1 / (1 + seen)).astype(np.float32))
     assert max(sides) <= 1024
+
+
+@pytest.mark.parametrize(("levels", "read"), [((1, 2, 4), 2), ((1, 4), 1), ((1, 2, 3), 3)])
+def test_of_a_pyramid_the_smallest_level_with_enough_pixels_is_read(tmp_path, monkeypatch, levels, read):
+    """Pixels say where they are and in which level; every third pixel is wanted."""
+    rows, columns = np.indices((100, 90))
+    monkeypatch.setattr("biounet.prediction.thumbnail._LARGEST", 34)
+    with tifffile.TiffWriter(tmp_path / "x.ome.tif", ome=True) as writer:
+        for factor in levels:
+            pixels = (rows + 100 * columns + 10_000 * factor).astype(np.int32)[::factor, ::factor]
+            writer.write(
+                pixels, tile=(16, 16), subifds=len(levels) - 1 if factor == 1 else 0, subfiletype=int(factor > 1)
+            )
+    with open_regions(tmp_path / "x.ome.tif") as regions:
+        assert len(regions.levels) == len(levels)
+        ((picture,),) = thumbnail(regions, 0, (0,), [], ndim=2)
+    assert picture.shape == (34, 30)
+    assert (picture // 10_000 == read).all()
+    places = np.stack([picture % 100, picture % 10_000 // 100])
+    wanted = np.stack([rows, columns])[:, ::3, ::3]
+    assert np.abs(places - wanted).max() <= read

@@ -105,23 +105,61 @@ def test_ome_zarr_beside_the_other_results(model, tmp_path, image_of):
     parts = replace(request, out=tmp_path / "blocks", tile=12)
     predicted(made, [tmp_path / "a.tif"], replace(parts, shard=(1, 1)))
     (done,) = predicted(made, [tmp_path / "a.tif"], replace(parts, merge=True))
-    assert set(done.files) == {"a_labels.tif", "a_classes.tif", "a.ome.zarr", "a_classes.ome.zarr"}
+    assert set(done.files) == {"a_labels.tif", "a_classes.tif", "a_labels.ome.zarr", "a_classes.ome.zarr"}
     for folder in (request.out, parts.out):
-        for zarr, tif in (("a.ome.zarr", "a_labels.tif"), ("a_classes.ome.zarr", "a_classes.tif")):
-            yaozarrs.validate_zarr_store(str(folder / zarr))
-            found = read_image(folder / zarr)
-            assert np.array_equal(found.array, tifffile.imread(folder / tif))
+        for name in ("a_labels", "a_classes"):
+            yaozarrs.validate_zarr_store(str(folder / f"{name}.ome.zarr"))
+            found = read_image(folder / f"{name}.ome.zarr")
+            assert np.array_equal(found.array, tifffile.imread(folder / f"{name}.tif"))
             assert found.pixel_size_um == (0.25, 0.25)
             assert found.array.max() > 1
 
 
-def test_what_cannot_be_written_is_refused_before_the_work(model, tmp_path, write_zarr, image_of):
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_image_in_the_folder_of_results_stays_and_the_same_folder_is_predicted_again(
+    model, tmp_path, write_zarr, image_of
+):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((20, 20)))
+    other = write_zarr(tmp_path / "a.ome.zarr", image_of((20, 20), seed=1))
+    before, made = content(other), model()
+    request = Request(tmp_path, save=("labels", "ome-zarr"))
+    predicted(made, [tmp_path / "a.tif"], request)
+    assert content(other) == before
+    other.rename(tmp_path / "b.ome.zarr")
+    for _ in range(2):
+        inputs = find_inputs([tmp_path])
+        assert inputs == [tmp_path / "a.tif", tmp_path / "b.ome.zarr"]
+        predicted(made, inputs, request)
+
+
+def test_a_folder_that_something_else_wrote_or_that_was_edited_is_not_replaced_unasked(
+    model, tmp_path, write_zarr, image_of
+):
+    import zarr
+
+    tifffile.imwrite(tmp_path / "a.tif", image_of((20, 20)))
+    made, request = model(), Request(tmp_path / "out", save=("ome-zarr",))
+    path = write_zarr(request.out / "a_labels.ome.zarr", image_of((20, 20), seed=1))
+    refused = r"a_labels\.ome\.zarr: is there, and biounet did not write it, or it was edited since; move it away"
+    before = content(path)
+    with pytest.raises(DataError, match=refused):
+        predicted(made, [tmp_path / "a.tif"], request)
+    assert content(path) == before
+    predicted(made, [tmp_path / "a.tif"], replace(request, overwrite=True))
+    predicted(made, [tmp_path / "a.tif"], request)  # its own are replaced
+    zarr.open_array(path / "0", mode="r+")[:5, :5] = 77
+    with pytest.raises(DataError, match=refused):
+        predicted(made, [tmp_path / "a.tif"], request)
+    assert (read_image(path).array[:5, :5] == 77).all()
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(model, tmp_path, image_of):
     tifffile.imwrite(tmp_path / "a.tif", image_of((20, 20)))
     made = model()
     with pytest.raises(UsageError, match=r"a\.tif: --in-place writes into OME-Zarr images only"):
         predicted(made, [tmp_path / "a.tif"], Request(tmp_path / "o", in_place=True))
-    write_zarr(tmp_path / "b.ome.zarr", image_of((20, 20)))
-    with pytest.raises(UsageError, match=r"--save ome-zarr: .*b\.ome\.zarr is an input; choose another --out"):
-        predicted(made, [tmp_path / "b.ome.zarr"], Request(tmp_path, save=("ome-zarr",)))
     with pytest.raises(UsageError, match="--in-place writes labels, --save overlay leaves them out: add labels"):
         Request(tmp_path, save=("overlay",), in_place=True)

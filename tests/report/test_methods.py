@@ -25,7 +25,8 @@ class Facts:
 def facts(preset="paper", **changes):
     settings = read_settings(preset).model_dump(mode="json")
     known = {
-        "settings": settings, "seed": 4, "from": None, "steps": 900, "step": 600, "score": 0.8, "data_sha256": "beef",
+        "tuned_on": "held-back images", "settings": settings,
+        "seed": 4, "from": None, "steps": 900, "step": 600, "score": 0.8, "data_sha256": "beef",
         "training_images": ["a", "b"], "validation_images": ["c", "d"], "objects": {"training": 1, "validation": 1200},
         "statements": ["held back: c, d: as named by --validation", "each sample 388x388 pixels of output, 1 a step"],
         "versions": {"biounet": "0.1.0", "torch": "2.13.0", "numpy": "2.4"},
@@ -156,6 +157,20 @@ def test_partial_annotation_a_start_and_images_on_both_sides_are_said():
     assert "minimised from the weights of a trained model (SHA-256 cafe) in 900 steps" in text
 
 
+def test_what_was_tuned_and_on_what_is_told_by_the_file_alone():
+    assert "numbers were tuned on the held-back images of all folds." in methods_text(
+        with_facts(facts(), tuned_on="held-back images of all folds")
+    )
+    untuned = methods_text(with_facts(facts(), tuned_on=None))
+    assert "These numbers were not tuned." in untuned
+    assert "The weights were chosen there, so this is no independent test." in untuned
+    classes = methods_text(replace(facts(), task="classes", postprocessing={}))
+    assert "Weights and how far class weights are taken back were chosen there" in classes
+    before = facts()
+    del before.training["tuned_on"]
+    assert "tuned" not in methods_text(before)
+
+
 def test_an_ensemble_is_described_by_its_kinds_of_members():
     small, large = {"name": "unet", "width": 2}, {"name": "unet", "width": 4}
     assert network_in_words(small) == "name unet, width 2"
@@ -179,7 +194,13 @@ def test_a_cross_validation_is_told_with_its_intervals():
     assert "the weights of one step of each network were kept" in text
     assert "Over the 6 held-back images of all folds the result was: SEG" in text
     assert "0.600 (95 % interval 0.500 to 0.700)" in text
+    assert "(seeds 4 to 6)." in text
+    assert "For each fold post-processing was chosen on the images of the others." in text
     assert "0 images" not in text
+    blocks = estimate | {"images": [{"name": "a"}] * 6}
+    refit = methods_text(replace(model, training=known | {"estimate": blocks, "refit": True}))
+    assert "Over the 6 held-back blocks of 1 image of all folds the result was: SEG" in refit
+    assert "the last weights were kept (seed 7, of the folds 4 to 6)." in refit
 
 
 SCORED = {

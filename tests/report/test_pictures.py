@@ -8,7 +8,6 @@ from biounet.errors import UsageError
 from biounet.evaluation.object_errors import kinds_of_objects, object_errors
 from biounet.report.pictures import (
     ERROR_COLOURS,
-    class_overlay,
     colours,
     error_layer,
     error_picture,
@@ -118,7 +117,7 @@ def test_classes_are_filled_and_class_0_is_clear():
     image = np.zeros((4, 6))
     classes = np.zeros((4, 6), np.int32)
     classes[:, 2:4], classes[:, 4:] = 1, 2
-    shown = class_overlay(image, classes)
+    shown = overlay(image, classes, outlines=False, fill=0.45)
     assert [len(np.unique(shown[classes == c], axis=0)) for c in range(3)] == [1, 1, 1]
     np.testing.assert_array_equal(shown[classes == 0], to_rgb(image)[classes == 0])
 

@@ -174,12 +174,12 @@ def test_channels_vary_by_themselves():
 )
 def test_negative_settings_are_refused(name):
     with pytest.raises(UsageError, match=rf"{name} \(=-1\) must be at least 0"):
-        Augmentation(**{name: -1})
+        replace(OFF, **{name: -1})
 
 
 def test_other_impossible_settings_are_refused():
     with pytest.raises(UsageError, match=r"elastic_grid \(=1\)"):
-        Augmentation(elastic_grid=1)
+        replace(OFF, elastic_grid=1)
     for scale in [(0, 1), (2, 1)]:
         with pytest.raises(UsageError, match="smallest and a largest zoom above 0"):
-            Augmentation(scale=scale)
+            replace(OFF, scale=scale)

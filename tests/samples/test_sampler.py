@@ -16,7 +16,11 @@ from biounet.samples.border_weights import weight_map
 from biounet.samples.sampler import Sampler, class_counts
 
 OFF = Augmentation.off()
-SPATIAL = replace(Augmentation(), gamma=0, contrast=0, brightness=0, noise=0)  # grey values left alone
+VARIED = Augmentation(
+    elastic_std_px=10.0, elastic_grid=3, rotation_degrees=180.0, rotate_in_space=None, mirror=True, scale=(0.85, 1.15),
+    shift_px=16, gamma=0.25, contrast=0.25, brightness=0.2, noise=0.1, blur_px=0.0,
+)  # fmt: skip
+SPATIAL = replace(VARIED, gamma=0, contrast=0, brightness=0, noise=0)  # grey values left alone
 
 
 def crowd(shape, seed=0, pitch=9):
@@ -63,13 +67,13 @@ def plane_weights(labels, draws):
 
 
 def test_a_sample_has_the_promised_arrays():
-    sample = sampler(augmentation=Augmentation()).sample(0, 0, 0)
+    sample = sampler(augmentation=VARIED).sample(0, 0, 0)
     assert [a.shape for a in sample] == [(2, 60, 60), (20, 20), (20, 20), (20, 20)]
     assert [a.dtype for a in sample] == [np.float32, np.int32, np.float32, np.int32]
 
 
 def test_a_sample_depends_on_seed_step_and_index_and_nothing_else():
-    draws = sampler(augmentation=Augmentation())
+    draws = sampler(augmentation=VARIED)
     first = draws.sample(1, 2, 3)
     others = [draws.sample(*key) for key in [(0, 2, 3), (1, 0, 3), (1, 2, 0), (3, 2, 1), (1, 3, 2)]]
     assert_same(draws.sample(1, 2, 3), first)
@@ -77,14 +81,14 @@ def test_a_sample_depends_on_seed_step_and_index_and_nothing_else():
 
 
 def test_a_spawned_process_draws_the_same_bits():
-    draws = sampler(augmentation=Augmentation(blur_px=1.0))
+    draws = sampler(augmentation=replace(VARIED, blur_px=1.0))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(draws.sample, (5, 6, 7))
     assert_same(there, draws.sample(5, 6, 7))
 
 
 def test_a_sampler_is_frozen_and_survives_pickling():
-    draws = sampler(augmentation=Augmentation())
+    draws = sampler(augmentation=VARIED)
     assert_same(pickle.loads(pickle.dumps(draws)).sample(1, 1, 1), draws.sample(1, 1, 1))
     with pytest.raises(FrozenInstanceError):
         draws.w0 = 3
@@ -265,7 +269,7 @@ def test_touching_cells_are_apart_in_the_sample():
 
 
 def test_a_batch_stacks_the_samples_of_a_step():
-    draws = sampler(augmentation=Augmentation())
+    draws = sampler(augmentation=VARIED)
     batch = draws.batch(4, 9, 3, first=2)
     assert batch.image.shape == (3, 2, 60, 60)
     for number in range(3):
@@ -337,7 +341,7 @@ PATCH = {"input_size": (9, 9), "output_size": (1, 1), "margin": (4, 4)}
 @pytest.mark.parametrize("task", ["instances", "classes"])
 def test_balanced_patches_show_every_class_equally_often(task):
     labels = lonely()
-    draws = sampler(labels, balanced=True, task=task, augmentation=Augmentation(), **PATCH)
+    draws = sampler(labels, balanced=True, task=task, augmentation=VARIED, **PATCH)
     classes = [int(draws.sample(0, step, 0).target[0, 0]) for step in range(400)]
     assert 0.42 < np.mean(classes) < 0.58
     anywhere = sampler(labels, task=task, augmentation=OFF, **PATCH)

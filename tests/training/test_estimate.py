@@ -66,5 +66,10 @@ def test_how_a_model_was_trained_in_words():
     assert trained_in_words({}) == "it does not say how it was trained"
     folds = {"steps": 80, "seed": 3, "folds": 2, "estimate": estimate(scored(0.2, 0.4, 0.6, 0.8))}
     assert trained_in_words(folds) == (
-        "2 folds, each trained 80 steps with seed 3; on 4 held-back images of the folds: score 0.500, seg 0.500"
+        "2 folds, each trained 80 steps (seeds 3 to 4); on 4 held-back images of the folds: score 0.500, seg 0.500"
+    )
+    blocks = estimate([Scored("a", fold, {SCORE: 0.5}) for fold in (1, 2)])
+    assert trained_in_words({**folds, "refit": True, "estimate": blocks}) == (
+        "trained 80 steps on all images, after 2 folds of as many (seed 5, of the folds 3 to 4); "
+        "on 2 held-back blocks of 1 image of the folds: score 0.500"
     )

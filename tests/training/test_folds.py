@@ -10,6 +10,7 @@ import torch
 from biounet import predict
 from biounet.checks.model import check_model
 from biounet.errors import BiounetError, UsageError
+from biounet.inference.predict import softmax
 from biounet.inference.torch_engine import TorchEngine, torch_network
 from biounet.model_file import load_model
 from biounet.planning.data import read_training_data
@@ -17,6 +18,7 @@ from biounet.training.budget import Calibration
 from biounet.training.estimate import SCORE
 from biounet.training.fold_job import fold_job
 from biounet.training.folds import fold_devices
+from biounet.training.priors import without_weights
 from biounet.training.run_files import RunFiles
 from biounet.training.train import rehearse, train
 
@@ -255,3 +257,32 @@ def test_classes_are_cross_validated_too(cells, tiny):
     model = train(masks, settings=tiny(), steps=2, folds="each")
     assert (model.task, model.training["folds"], model.postprocessing) == ("classes", 4, {})
     assert set(model.training["estimate"]["mean"]) == {SCORE, "dice", "pixel_error"}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_how_far_class_weights_are_taken_back_is_chosen_on_the_images_of_the_other_folds(
+    cells, tiny, tmp_path, monkeypatch, refit
+):
+    """The images of the first fold want a share of 0.25, those of the second 0.75; all together the lower of both."""
+    masks = [(image, (labels > 0).astype(np.uint8) * 255) for image, labels in cells]
+    wanted = iter([(0, 1, 0, 0, 0)] * 2 + [(0, 0, 0, 1, 0)] * 2)
+    monkeypatch.setattr("biounet.training.fold_ending.share_scores", lambda *_: next(wanted))
+    out = tmp_path / "m.safetensors"
+    model = train(masks, out, settings=tiny(), steps=2, folds=2, refit=refit)
+    job = fold_job(read_training_data(masks, tiny().data), tiny(), 2, seed=0, out=out, origin=None)
+    folds = [load_model(RunFiles(out).fold(k).out) for k in (1, 2)]
+    assert {(m.training["class_weights_taken_back"], m.training["tuned_on"]) for m in folds} == {(0.0, None)}
+    assert model.training["class_weights_taken_back"] == 0.25
+    assert model.training["tuned_on"] == "held-back images of all folds"
+    for fold, share in enumerate((0.75, 0.25)):
+        validator = job.validator(fold, folds[fold])
+        found = validator.probabilities(torch_network(folds[fold]))
+        scores = validator.scores_of_each([without_weights(p, job.class_weights(fold), share) for p in found], {})
+        judged = [image[SCORE] for image in model.training["estimate"]["images"] if image["fold"] == fold + 1]
+        assert judged == [score["selection"] for score in scores]
+    made = {None: load_model(RunFiles(out).all_images.out)} if refit else dict(enumerate(folds))
+    tile = np.random.default_rng(0).normal(size=(1, 1, *model.geometry.input_size((16, 16)))).astype(np.float32)
+    found = {fold: softmax(TorchEngine(torch_network(m))(tile)[0]) for fold, m in made.items()}
+    expected = np.mean([without_weights(p, job.class_weights(fold), 0.25) for fold, p in found.items()], axis=0)
+    np.testing.assert_allclose(softmax(TorchEngine(torch_network(model))(tile)[0]), expected, rtol=1e-4)
+    assert check_model(out).passed

@@ -23,6 +23,7 @@ from biounet.training.loop import (
 )
 from biounet.training.loss import weighted_cross_entropy
 from biounet.training.state import TrainingState, new_state
+from biounet.training.together import Together
 
 
 @pytest.fixture
@@ -177,6 +178,31 @@ def test_dropout_is_seeded_by_seed_and_step_alone(start):
     assert len({loss(), loss(step=1), loss(seed=1)}) == 3
 
 
+class Part(Together):
+    """Of a batch these samples."""
+
+    def __init__(self, first, count):
+        self.samples = (first, count)
+
+    def part(self, batch):
+        return self.samples
+
+
+def test_a_batch_loses_the_units_that_its_samples_would_lose_by_themselves(start):
+    """Where every pixel is known and weighs the same, the loss of a batch is the mean of that of its samples."""
+
+    def loss(first, count):
+        state, sampler, settings = start("network.dropout=0.5", "training.batch_size=3")
+        batch = sampler.batch(0, 0, count, first)
+        batch = batch._replace(target=np.maximum(batch.target, 0), weights=np.ones_like(batch.weights))
+        part = Part(first, count)
+        return train_step(state, batch, settings, rate=0.1, seed=0, precision="fp32", together=part)
+
+    alone = [loss(first, 1) for first in range(3)]
+    assert loss(0, 3) == pytest.approx(np.mean(alone), rel=1e-5)
+    assert loss(1, 2) == pytest.approx(np.mean(alone[1:]), rel=1e-5)
+
+
 def test_a_run_split_in_two_is_the_same_run(start):
     whole = start()
     run(*whole, 6)
@@ -221,7 +247,7 @@ def test_the_best_average_is_kept_and_of_equals_the_last(start):
     state, sampler, settings = start("training.validations=4")
     events = run(state, sampler, settings, 8, validate=validate)
     assert [e.is_best for e in events if isinstance(e, Validated)] == [True, True, True, False]
-    assert (state.best_step, state.best_score) == (6, 0.7)
+    assert (state.best_step, state.best_score, state.gain_step) == (6, 0.7, 4)
     assert torch.equal(torch.cat([v.double().ravel() for v in state.best.values()]), kept[6])
     assert not torch.equal(flat(state.average), kept[6])
 

@@ -19,9 +19,9 @@ def settings(*overrides):
     return read_settings("standard", overrides=overrides).training
 
 
-def state(step, best_step):
+def state(step, gain_step):
     module = torch.nn.Identity()
-    return TrainingState(module, module, None, {}, step=step, best_step=best_step)
+    return TrainingState(module, module, None, {}, step=step, gain_step=gain_step)
 
 
 def test_by_default_a_cosine_is_never_cut_short_and_a_constant_rate_after_half_of_the_validations():
@@ -32,12 +32,12 @@ def test_by_default_a_cosine_is_never_cut_short_and_a_constant_rate_after_half_o
 
 
 @pytest.mark.parametrize(
-    ("step", "best", "ends"), [(6, 6, False), (9, 6, False), (12, 6, True), (14, 6, True), (6, 0, True)]
+    ("step", "gain", "ends"), [(6, 6, False), (9, 6, False), (12, 6, True), (14, 6, True), (6, 0, True)]
 )
-def test_only_validations_since_the_best_count(step, best, ends):
+def test_only_validations_since_the_last_gain_count(step, gain, ends):
     due = validation_steps(18, 6)  # 3, 6, 9, 12, 15, 18
-    assert is_in_vain(state(step, best), due, settings("training.patience=2")) == ends
-    assert not is_in_vain(state(step, best), due, settings())
+    assert is_in_vain(state(step, gain), due, settings("training.patience=2")) == ends
+    assert not is_in_vain(state(step, gain), due, settings())
 
 
 @pytest.fixture
@@ -71,9 +71,19 @@ def test_a_run_without_gain_ends_keeps_the_best_and_says_so(cells, hasty, tmp_pa
     assert "finished early, at step 12 of 18" in RunFiles(out).report.read_text(encoding="utf-8")
 
 
-def test_ties_are_a_gain_so_a_slow_start_ends_no_run(cells, hasty, monkeypatch):
-    monkeypatch.setattr("biounet.training.run.Run.score", lambda self, network: {"selection": 0.0, "loss": 1.0})
-    assert train(cells, settings=hasty, steps=18).training["steps_done"] == 18
+@pytest.mark.parametrize("score", [0.0, 0.5])
+def test_a_score_that_stands_still_is_no_gain_though_its_weights_are_kept(cells, hasty, monkeypatch, score):
+    monkeypatch.setattr("biounet.training.run.Run.score", lambda self, network: {"selection": score, "loss": 1.0})
+    facts = train(cells, settings=hasty, steps=18).training
+    assert (facts["steps_done"], facts["step"]) == (9, 9)  # validations at 3, 6 and 9: two without gain
+
+
+def test_resumed_among_equal_scores_a_run_ends_where_it_would_have(cells, hasty, tmp_path, monkeypatch, stop_at):
+    monkeypatch.setattr("biounet.training.run.Run.score", lambda self, network: {"selection": 0.5, "loss": 1.0})
+    out = tmp_path / "resumed"
+    with pytest.raises(ZeroDivisionError):
+        train(cells, out, settings=hasty, steps=18, listen=stop_at(8, ZeroDivisionError()))
+    assert train(cells, out, settings=hasty, existing="resume").training["steps_done"] == 9
 
 
 @pytest.mark.parametrize(("step", "seen"), [(4, 1), (11, 3)])

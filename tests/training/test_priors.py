@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from biounet.training.priors import SHARES, best_share, take_back
+from biounet.training.priors import SHARES, best_of, best_share, share_scores, take_back, without_weights
 
 WEIGHTS = (4.0, 0.5)
 
@@ -24,6 +24,7 @@ def test_the_shift_gives_the_posterior_back():
     logits = torch.from_numpy(np.log(balanced(posterior)))[None]
     found = head(logits).softmax(1)[0, 0].detach().numpy()
     np.testing.assert_allclose(found, posterior, rtol=1e-5)
+    np.testing.assert_allclose(without_weights(balanced(posterior), WEIGHTS, 1.0)[0], posterior, rtol=1e-5)
 
 
 def test_nothing_is_shifted_by_share_0_or_for_a_class_without_weight():
@@ -56,6 +57,15 @@ def test_unknown_pixels_do_not_decide():
     wrong = p.copy()
     wrong[:, :20] = wrong[::-1, :20]
     assert best_share([wrong], [truth], WEIGHTS) == best_share([p], [truth], WEIGHTS) == 0.0
+
+
+def test_the_best_share_is_that_of_the_best_mean_over_images_and_the_lowest_of_equals():
+    assert best_of([(0.1, 0.5, 0.2, 0.2, 0.2), (0.4, 0.3, 0.9, 0.1, 0.1)]) == 0.5
+    assert best_of([(0.1, 0.5, 0.2, 0.5, 0.2)]) == 0.25
+    posterior = np.random.default_rng(1).random((50, 50))
+    truth = (np.random.default_rng(2).random((50, 50)) > posterior).astype(np.int32)
+    rows = [share_scores(balanced(posterior), truth, WEIGHTS), share_scores(balanced(posterior), 1 - truth, WEIGHTS)]
+    assert best_of(rows) == best_share([balanced(posterior)] * 2, [truth, 1 - truth], WEIGHTS)
 
 
 @pytest.mark.parametrize("share", SHARES)

@@ -22,8 +22,8 @@ _STEPS = 4
 
 
 def settings_of(tiny, *overrides, preset="standard"):
-    """A global batch of two samples, no dropout."""
-    return tiny("training.batch_size=2", "network.dropout=0", *overrides, preset=preset)
+    """A global batch of two samples, each with dropout of its own."""
+    return tiny("training.batch_size=2", "network.dropout=0.3", *overrides, preset=preset)
 
 
 def losses(record):
@@ -158,7 +158,7 @@ def test_what_the_first_process_refuses_is_the_error_of_all(cells, tiny, tmp_pat
 
 def test_accelerate_starts_them_too_and_only_the_first_speaks(both, cells, write_folder, tmp_path):
     data = write_folder(cells)
-    pairs = ("network.width=2", "network.depth=1", "network.batch_norm=false", "network.dropout=0",
+    pairs = ("network.width=2", "network.depth=1", "network.batch_norm=false", "network.dropout=0.3",
              "training.tile=16", "training.validations=2", "training.precision=fp32",
              "training.batch_size=2")  # fmt: skip
     settings = [word for pair in pairs for word in ("--set", pair)]

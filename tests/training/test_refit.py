@@ -66,13 +66,14 @@ def test_estimate_and_postprocessing_are_those_of_the_folds(whole, cells, tiny):
 def test_facts_and_report_say_so(whole):
     model = load_model(whole)
     assert trained_in_words(model.training).startswith(
-        "trained 6 steps with seed 0 on all images, after 2 folds of as many; on 4 held-back images of the folds: dice "
+        "trained 6 steps on all images, after 2 folds of as many (seed 2, of the folds 0 to 1); on 4 held-back images "
+        "of the folds: dice "
     )
     page = RunFiles(whole).report.read_text(encoding="utf-8")
     assert f"--steps {_STEPS} --seed 0 --folds 2 --refit" in page
     assert "one network more, trained on all images as long as each member" in page
     assert "It was judged by 2 networks like it, one for each fold of a cross-validation" in page
-    assert "the last weights were kept (seed 0)" in page
+    assert "the last weights were kept (seed 2, of the folds 0 to 1)" in page
     own = RunFiles(whole).all_images
     assert "Nothing was held back" in own.report.read_text(encoding="utf-8")
     assert [line["event"] for line in own.metrics()] == ["StepDone"] * _STEPS
@@ -107,26 +108,6 @@ def test_with_folds_side_by_side_it_is_the_same_file(cells, tiny, tmp_path, whol
     assert out.read_bytes() == whole.read_bytes()
     assert record.of("Planned")[0].steps == (_FOLDS + 1) * _STEPS
     assert {event.name for event in record.of("InFold")} == {"fold 1/2", "fold 2/2", "all images"}
-
-
-def test_of_the_class_weights_as_much_is_taken_back_as_in_the_folds_on_average(cells, tiny, tmp_path, monkeypatch):
-    masks = [(image, (labels > 0).astype(np.uint8) * 255) for image, labels in cells]
-    shares = {"array 0": 0.25, "array 1": 0.75}  # by the first image that is held back
-    monkeypatch.setattr(
-        "biounet.training.ending.best_share", lambda _, truths, __: next(iter(_shares_of(truths, masks, shares)))
-    )
-    out = tmp_path / "m.safetensors"
-    model = train(masks, out, settings=tiny(), steps=2, folds=2, refit=True)
-    members = [load_model(RunFiles(out).fold(k).out).training["class_weights_taken_back"] for k in (1, 2)]
-    assert sorted(members) == [0.25, 0.75]
-    assert model.training["class_weights_taken_back"] == 0.5
-    assert (model.task, model.postprocessing) == ("classes", {})
-
-
-def _shares_of(truths, masks, shares):
-    for index, (_, mask) in enumerate(masks):
-        if np.array_equal(truths[0], mask > 0):
-            yield shares[f"array {index}"]
 
 
 @pytest.mark.parametrize(("device", "rounds"), [("cpu", 5), ("cpu,cpu", 3)])

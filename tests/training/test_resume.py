@@ -189,6 +189,22 @@ def test_a_resume_with_other_options_is_refused(cells, tiny, tmp_path, stop_at):
         train(cells[:3], out, settings=tiny(), existing="resume")
 
 
+def test_a_resume_with_other_images_held_back_is_refused(cells, tiny, write_folder, tmp_path, stop_at):
+    """The list keeps its name, and only its content changes."""
+    data, out, held_back = write_folder(cells), tmp_path / "model.safetensors", tmp_path / "held back.txt"
+    names = [example.name for example in read_training_data(data, tiny().data).examples]
+    settings = tiny(f"data.validation={held_back}")
+    held_back.write_text(names[0])
+    with pytest.raises(ZeroDivisionError):
+        train(data, out, settings=settings, steps=9, listen=stop_at(1, ZeroDivisionError()))
+    held_back.write_text(names[2])
+    changed = rf"split\.images\.{names[0]} 'held back' \(now 'learnt from'\), split\.images\.{names[2]} 'learnt from'"
+    with pytest.raises(UsageError, match=changed):
+        train(data, out, settings=settings, existing="resume")
+    held_back.write_text(f"{names[0]}.tif")
+    assert train(data, out, settings=settings, existing="resume").training["validation_images"] == names[:1]
+
+
 def test_resume_starts_a_run_that_was_never_begun(cells, tiny, tmp_path, finished):
     train(cells, tmp_path / "new.safetensors", settings=tiny(), steps=12, existing="resume")
     assert (tmp_path / "new.safetensors").read_bytes() == finished().read_bytes()

@@ -51,7 +51,8 @@ def assert_equal(one, other):
     for index, values in kept[0].items():
         assert values.keys() == kept[1][index].keys()
         assert all(same(value, kept[1][index][key]) for key, value in values.items())
-    assert (one.step, one.best_step, one.best_score) == (other.step, other.best_step, other.best_score)
+    for name in ("step", "best_step", "best_score", "gain_step"):
+        assert getattr(one, name) == getattr(other, name)
 
 
 @pytest.mark.parametrize("preset", ["paper", "standard"])

@@ -117,7 +117,10 @@ def test_a_model_predicts_the_images_it_held_back(data, labels, model, tmp_path)
     assert any("2 images held back in training" in line for line in found.statements)
     assert any("slightly optimistic" in line for line in found.statements)
     written = tmp_path / "out" / "unser"
-    assert sorted(path.name for path in written.iterdir()) == [f"{name}_labels.tif" for name in NAMES[5:]]
+    assert sorted(path.name for path in written.iterdir()) == [
+        *(f"{name}_labels.tif" for name in NAMES[5:]),
+        "run.json",
+    ]
     again = evaluate_files(written, data, only="images 5-6").result
     assert again["mean"] == found.result["methods"]["unser"]["mean"]
 
@@ -211,3 +214,47 @@ def test_models_that_held_back_other_images(data, model, labels, tmp_path):
     methods = [Modelled("eins", ((model,),)), Modelled("zwei", ((other,),))]
     with pytest.raises(UsageError, match="held back different images, none in common; name images with --only"):
         compare(data, methods, tmp_path / "out")
+
+
+# -- classes
+
+
+@pytest.fixture(scope="module")
+def scribbled(tmp_path_factory):
+    """Strokes over background (1) and cells (2) on seven images, the rest (0) not drawn; and a model of them."""
+    folder = tmp_path_factory.mktemp("Striche")
+    for seed, name in enumerate(NAMES):
+        image, mask = cells(seed)
+        drawn = np.where(np.arange(48) % 4, 0, 1 + (mask > 0))
+        for kind, array in (("images", image), ("masks", drawn.astype(np.uint8))):
+            (folder / kind).mkdir(exist_ok=True)
+            tifffile.imwrite(folder / kind / f"{name}.tif", array)
+    given = [*TINY, "data.validation=images 5-6", "data.unlabelled=unknown", "data.task=classes"]
+    out = tmp_path_factory.mktemp("Modell") / "m.safetensors"
+    train(folder, out, settings=read_settings(overrides=given), steps=2, device="cpu")
+    return folder, out
+
+
+def test_a_model_of_scribbles_is_compared_by_its_own_values(scribbled, tmp_path):
+    """Beside labels in the annotation's values; the model's rule of what is unknown holds for both."""
+    folder, model = scribbled
+    for seed, name in enumerate(NAMES):
+        write_labels(tmp_path / "eigene" / f"{name}_labels.tif", 1 + (cells(seed)[1] > 0))
+    methods = [Modelled("M", ((model,),)), Labelled("eigene", tmp_path / "eigene")]
+    found = compare(folder, methods, tmp_path / "out", task="classes")
+    assert found.result["methods"]["eigene"]["mean"]["pixel_error"] == 0
+    assert list(found.result["methods"]["M"]["mean"]["classes"]) == ["1", "2"]
+    assert "what is not drawn is unknown (as M learnt it; --unlabelled overrides that)" in found.statements
+    assert "M: predicted values are class ids of 1, 2, as the model has them" in found.statements
+    assert "eigene: predicted values 1, 2 are the annotation's own" in found.statements[-1]
+    again = evaluate_files(tmp_path / "out" / "M", folder, only="images 5-6", task="classes").result
+    assert again["mean"] == found.result["methods"]["M"]["mean"]
+    trained = load_model(model).training["validation_scores"]
+    assert [image["dice"] for image in again["images"]] == pytest.approx(trained["dice"])
+
+
+def test_models_of_different_classes_are_no_runs_of_one_method(scribbled, model, tmp_path):
+    folder, other = scribbled
+    methods = [Modelled("M", ((model,), (other,))), Labelled("A", folder / "masks")]
+    with pytest.raises(DataError, match="--model M: its models were trained for different classes"):
+        compare(folder, methods, tmp_path / "out")

@@ -40,6 +40,8 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
     task: options.Task = None,
+    unlabelled: options.UnlabelledTruth = None,
+    object_classes: options.ObjectClasses = True,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
     cost: Annotated[bool, typer.Option(help="Measure seconds per megapixel and memory of the models.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
@@ -66,10 +68,13 @@ def compare(
             "seeds": seeds,
             "validation": only,
             "task": task,
+            "unlabelled": unlabelled,
+            "object_classes": object_classes,
             "device": device,
         }
         given = [*_trained(console, data, methods, out, given, how), *given]
-    terms = Terms(only, task, warping, seed, device, cost, options.typed(context))  # type: ignore[arg-type]
+    command = options.typed(context)
+    terms = Terms(only, task, warping, seed, device, cost, command, unlabelled, object_classes)  # type: ignore[arg-type]
     found = run(data, given, out, terms, tell=console.note)
     show_comparison(console, found.result)
     for sentence in found.verdicts:

@@ -23,6 +23,8 @@ def evaluate(
         str | None, typer.Option(help="Only these images: 'slices 20-23' (from 0), a folder, or names.")
     ] = None,
     task: options.Task = None,
+    unlabelled: options.UnlabelledTruth = None,
+    object_classes: options.ObjectClasses = True,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write scores and pictures of errors to this HTML file.")] = None,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
@@ -38,7 +40,16 @@ def evaluate(
     from biounet.workflows.evaluate_page import write_evaluation_page
 
     check_task(task)
-    found = evaluate_files(predicted, true, only=only, task=task, warping=warping, seed=seed)  # type: ignore[arg-type]
+    found = evaluate_files(
+        predicted,
+        true,
+        only=only,
+        task=task,  # type: ignore[arg-type]
+        unlabelled=unlabelled,
+        object_classes=object_classes,
+        warping=warping,
+        seed=seed,
+    )
     for line in found.statements:
         console.note(line)
     if csv is not None:

@@ -25,6 +25,13 @@ Ndim = Annotated[int | None, typer.Option("--ndim", min=2, max=3, help="2 or 3, 
 Channels = Annotated[
     str | None, typer.Option("--channels", help="Channels by name or by position from 0, with commas.")
 ]
+ObjectClasses = Annotated[
+    bool, typer.Option("--object-classes/--no-object-classes", help="Whether names of drawn objects are classes.")
+]
+UnlabelledTruth = Annotated[
+    str | None,
+    typer.Option("--unlabelled", help="What is not drawn: background or unknown, instead of as the model learnt it."),
+]
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]

@@ -73,11 +73,6 @@ def channel_number(path: Path) -> tuple[str, int] | None:
     return (found["case"], int(found["channel"])) if found else None
 
 
-def declared_channels(folder: Path) -> tuple[str, ...]:
-    """Names of the channels in order, as the ``dataset.json`` of a folder declares them; () where it does not."""
-    return _declared(folder / DECLARATION).channels
-
-
 def _reasons(cases: int, channels: int, declared: _Declared) -> tuple[str, ...]:
     reasons = [f"{counted(cases, 'case')} of {counted(channels, 'channel')} in imagesTr with masks in labelsTr"]
     if declared.classes:

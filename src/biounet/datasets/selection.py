@@ -24,19 +24,40 @@ def select(names: Sequence[str], text: str, option: str) -> list[int]:
     """
     if found := _RANGE.fullmatch(text):
         return _positions(found.group(1), len(names), option)
-    called: list[set[str]] = [{_bare(name), re.sub(r"\[\d+\]$", "", _bare(name))} for name in names]
-    path = Path(text)
+    called, path = _called(names), Path(text)
     if _is_there(text) and path.is_dir() and not known_suffix(path):
         inside = {_bare(entry.name) for entry in path.iterdir() if known_suffix(entry)}
         if chosen := [i for i, own in enumerate(called) if own & inside]:
             return chosen
         raise UsageError(f"{option} {text}: none of its files has the name of an image here ({_shown(names)})")
-    wanted = {_bare(line.strip()): line.strip() for line in _listed(path, text, option) if line.strip()}
+    wanted = _wanted(_listed(path, text, option))
     known = set().union(*called)
     missing = [written for name, written in wanted.items() if name not in known]
     if missing or not wanted:
         raise UsageError(f"{option} {_shown(missing) or repr(text)}: no image of this name; there are {_shown(names)}")
     return [i for i, own in enumerate(called) if own & wanted.keys()]
+
+
+def text_of(names: Sequence[str], chosen: Sequence[int]) -> str:
+    """What `select` reads as these positions: the names with commas between, or ``images 0,4`` where those mislead.
+
+    They do where a name has a comma, stands for several images or reads as positions.
+    """
+    text = ",".join(names[index] for index in chosen)
+    wanted = _wanted(text.split(",")).keys()
+    if not _RANGE.fullmatch(text) and [i for i, own in enumerate(_called(names)) if own & wanted] == list(chosen):
+        return text
+    return f"images {','.join(map(str, chosen))}"
+
+
+def _called(names: Sequence[str]) -> list[set[str]]:
+    """What each image is called: by its name, and as a page by that of its stack."""
+    return [{_bare(name), re.sub(r"\[\d+\]$", "", _bare(name))} for name in names]
+
+
+def _wanted(written: Sequence[str]) -> dict[str, str]:
+    """Each name that is not empty, without what tells a file, and as it was written."""
+    return {_bare(line.strip()): line.strip() for line in written if line.strip()}
 
 
 def _positions(text: str, count: int, option: str) -> list[int]:

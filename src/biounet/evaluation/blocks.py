@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
-from biounet.evaluation.cell_classes import Kinds
 from biounet.evaluation.overlap import Labels, check_pair
-from biounet.evaluation.scores import Scores, Task, evaluate_pair
+from biounet.evaluation.scores import Scores, evaluate_pair
 
 _BLOCKS_IN_ALL = 16
 
@@ -61,13 +60,10 @@ def block_scores(
     true: Labels,
     count: int,
     *,
-    task: Task,
     probabilities: npt.NDArray[np.floating[Any]] | None = None,
-    classes: Sequence[str] | None = None,
-    warping: bool = True,
-    kinds: tuple[Kinds, Kinds] | None = None,
+    **given: Any,
 ) -> list[Scores]:
-    """`evaluate_pair` on each of at least ``count`` blocks of a pair; arguments as there.
+    """`evaluate_pair` on each of at least ``count`` blocks of a pair; ``given``: its other arguments.
 
     An object on an edge belongs to each block with its part there.
     """
@@ -76,11 +72,8 @@ def block_scores(
         evaluate_pair(
             predicted[block],
             true[block],
-            task=task,
             probabilities=None if probabilities is None else probabilities[_last_axes(block)],
-            classes=classes,
-            warping=warping,
-            kinds=kinds,
+            **given,
         )
         for block in cut(true.shape, count)
     ]

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import glob
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fastremap
 import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import load_labels, object_kinds
-from biounet.datasets.dataset import Dataset
-from biounet.datasets.drawings import is_drawing
-from biounet.datasets.examples import Example, load
-from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
+from biounet.datasets.layouts import label_stem
 from biounet.datasets.selection import select
-from biounet.datasets.zarr_annotations import holds_annotation
 from biounet.errors import DataError
 from biounet.evaluation.blocks import Scored, block_scores, blocks_per_image
 from biounet.evaluation.intervals import FEWEST_VALUES
+from biounet.evaluation.legend import (
+    AS_THEY_ARE,
+    Legend,
+    Reading,
+    choose_unlabelled,
+    class_ids,
+    joined,
+    read_legend,
+    reading_found,
+    reading_told,
+)
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
+from biounet.evaluation.truths import Truth, matching, read_truth, understand_truths
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
+from biounet.images.label_origin import is_zarr_written_here
 from biounet.labels.flatness import AN_IMAGE, flatness
-from biounet.labels.kinds import cell_classes, class_image, classes_of
+from biounet.labels.kinds import cell_classes
 from biounet.labels.meaning import Meaning, encode
-from biounet.labels.understanding import declared_meaning
 
 Labels = npt.NDArray[np.int32]
 
@@ -40,31 +47,11 @@ _MANY_VALUES = 64  # in one file, from which on labels that are not flat are har
 
 
 @dataclass(frozen=True)
-class Truth:
-    """One annotated image: NAME and page (None for a file of one) find its prediction.
-
-    ``example``: the image itself, where the truth is a data folder. ``drawn``: labels are ids, each object of its own.
-    """
-
-    name: str
-    stem: str
-    page: int | None
-    labels: Labels
-    example: Example | None = None
-    drawn: bool = False
-
-    @property
-    def kinds(self) -> Mapping[int, str]:
-        """Class of each object by id, where it has one."""
-        return {} if self.example is None else self.example.kinds
-
-
-@dataclass(frozen=True)
 class Pair:
     """A prediction beside its truth. ``probabilities``: (C, *spatial), where a file of them lies beside.
 
     ``kinds``: class of each object by id, of prediction and truth; None where either has no classes.
-    ``image``: (C, *spatial), where the truth is a data folder.
+    ``image``: (C, *spatial), where the truth is a data folder. ``file``: of the predicted labels, where they have one.
     """
 
     name: str
@@ -73,6 +60,7 @@ class Pair:
     probabilities: npt.NDArray[np.float32] | None
     kinds: tuple[Mapping[int, str], Mapping[int, str]] | None = None
     image: npt.NDArray[Any] | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,8 @@ def evaluate_files(
     *,
     only: str | None = None,
     task: Task | None = None,
+    unlabelled: str | None = None,
+    object_classes: bool = True,
     warping: bool = True,
     seed: int = 0,
 ) -> Evaluation:
@@ -98,17 +88,33 @@ def evaluate_files(
 
     ``true``: a data folder in any known layout, whose rule of what is unknown then holds, a folder
     of label images, or one file. ``only``: some of the images (see `datasets.selection.select`).
+    ``unlabelled``: what undrawn pixels of the truth are, "background" or "unknown"; None: as the model learnt it that
+    predicted, where ``run.json`` tells, else background. ``object_classes``: whether names of drawn objects are
+    classes; else all objects are of one.
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
     truths, dataset, statements = read_truth(Path(true))
-    truths, meaning = understand_truths(truths, dataset, task)
+    legend = legend_of(Path(predicted))
+    unlabelled, rule = choose_unlabelled(unlabelled, {} if legend is None else {"the model that predicted": legend})
+    truths, meaning = understand_truths(
+        truths,
+        dataset,
+        task=task,
+        object_classes=object_classes,
+        unlabelled=unlabelled,
+        legends=[] if legend is None else [legend],
+    )
     if only is not None:
         truths = [truths[i] for i in select([t.name for t in truths], only, "--only")]
         statements.append(f"only {', '.join(t.name for t in truths)}")
-    pairs = find_pairs(Path(predicted), truths, meaning)
+    pairs = find_pairs(Path(predicted), truths, legend)
+    reading = read_values(pairs, meaning, legend)
+    statements += [meaning.reason, *rule, *reading.reasons]
+    meaning = joined(meaning, [reading])
+    pairs = encoded(pairs, reading, meaning)
     scored = score_pairs(pairs, meaning, warping=warping)
     result = summarise(scored.images, seed, blocks=scored.blocks)
-    statements += [meaning.reason, *_unlike_labels(pairs)]
+    statements += _unlike_labels(pairs)
     return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
 
 
@@ -133,6 +139,7 @@ def _looks_like_an_image(labels: Labels) -> bool:
 def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True) -> Scored:
     """All scores of each pair, and of blocks of them where there are fewer than six."""
     names = list(meaning.class_names) if meaning.task == "classes" else _cell_names(pairs)
+    unscored = [name for name, value in zip(names or (), meaning.values, strict=False) if value in meaning.foreign]
     images: list[tuple[str, Scores]] = []
     blocks: list[Scores] = []
     for pair in pairs:
@@ -142,6 +149,7 @@ def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True
             "classes": names,
             "warping": warping,
             "kinds": pair.kinds,
+            "unscored": unscored,
         }
         images.append((pair.name, evaluate_pair(pair.predicted, pair.true, **given)))
         if len(pairs) < FEWEST_VALUES:
@@ -149,83 +157,59 @@ def score_pairs(pairs: Sequence[Pair], meaning: Meaning, *, warping: bool = True
     return Scored(images, blocks)
 
 
-def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
-    """All annotated images of a folder or file; the data set, None for label images alone; reasons."""
-    if files := _label_files(path):
-        truths = [truth for file in files for truth in _truths_of_file(file)]
-        what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
-        return truths, None, [what]
-    dataset = find_dataset(path)
-    truths = [
-        Truth(
-            item.name,
-            stem_name(item.image.path),
-            item.image.page,
-            example.labels,
-            example,
-            drawn=is_drawing(item.labels) or item.extras.classes is not None,
-        )
-        for item, example in zip(dataset.items, load(dataset), strict=True)
-    ]
-    return truths, dataset, list(dataset.reasons)
-
-
-def _label_files(path: Path) -> list[Path]:
-    """The label images that a path names; none where it is a data set."""
-    if files := _matching(path):
-        return files
-    if known_suffix(path) or path.is_file():
-        return [] if holds_annotation(path) else [path]
-    return [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
-
-
-def understand_truths(
-    truths: Sequence[Truth], dataset: Dataset | None, task: Task | None
-) -> tuple[list[Truth], Meaning]:
-    """What the annotation means, and the truths with it; see `labels.understanding.understand`."""
-    drawn = any(truth.drawn for truth in truths)
-    if drawn and (task or (dataset and dataset.task)) == "classes":
-        names = cell_classes(truth.kinds for truth in truths)
-        meaning = Meaning(
-            "classes",
-            tuple(range(len(names) + 1)),
-            "drawn objects as classes of pixels, as asked for",
-            value_names=("background", *names),
-        )
-        return [replace(t, labels=class_image(t.labels, classes_of(t.labels, t.kinds, names))) for t in truths], meaning
-    meaning = declared_meaning([t.labels for t in truths], dataset, task=task, objects=drawn)
-    names = cell_classes(truth.kinds for truth in truths) if meaning.task == "instances" else ()
-    return list(truths), replace(meaning, cell_classes=names)
-
-
 def _cell_names(pairs: Sequence[Pair]) -> list[str] | None:
     names = cell_classes(kinds for pair in pairs for kinds in pair.kinds or ())
     return list(names) or None
 
 
-def _predicted_kinds(file: Path, predicted: Labels, page: int) -> dict[int, str] | None:
-    """Classes of the predicted objects from ``NAME_classes.tif``, by the names in ``run.json`` where it is there."""
+def _predicted_kinds(file: Path, predicted: Labels, page: int, legend: Legend | None) -> dict[int, str] | None:
+    """Classes of the predicted objects from ``NAME_classes.tif``, by the names of ``legend`` where there is one."""
     beside = file.with_name(f"{label_stem(file)}_classes.tif")
     if not beside.exists():
         return None
     classes = load_labels(beside, ndim=predicted.ndim)
     if page >= len(classes) or classes[page].shape != predicted.shape:
         raise DataError(f"{beside}: does not have the shape of {file.name}; predict again")
+    names = () if legend is None else legend.classes
     kinds = object_kinds(predicted, classes[page])
-    try:
-        names = [str(name) for name in json.loads((file.parent / "run.json").read_text(encoding="utf-8"))["classes"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return kinds
     return {i: names[int(kind)] if int(kind) < len(names) else kind for i, kind in kinds.items()}
 
 
-def find_pairs(predicted: Path, truths: Sequence[Truth], meaning: Meaning) -> list[Pair]:
-    """The prediction of each truth, labels encoded alike.
+def legend_of(predicted: Path) -> Legend | None:
+    """What ``run.json`` beside label files, a folder of them or one, says of their values; None where there is none."""
+    return read_legend({file.parent for file in _predicted_files(predicted).values()})
+
+
+def find_pairs(predicted: Path, truths: Sequence[Truth], legend: Legend | None) -> list[Pair]:
+    """The prediction of each truth, with values as in the files; `encoded` makes ids of them.
 
     Raises `DataError` where a prediction is missing, or several truths or files share a NAME.
     """
     files = find_predicted(predicted, truths)
-    return [_pair(files[t.stem], t, meaning) for t in truths]
+    return [_pair(files[t.stem], t, legend) for t in truths]
+
+
+def read_values(pairs: Sequence[Pair], meaning: Meaning, legend: Legend | None) -> Reading:
+    """What the predicted values of all pairs mean: by ``legend``, else decided from all of them (`reading_found`)."""
+    if meaning.task == "instances":
+        return AS_THEY_ARE
+    found: dict[str, set[int]] = {}
+    for pair in pairs:
+        values = {int(value) for value in fastremap.unique(pair.predicted) if value >= 0}
+        found.setdefault(str(pair.file or pair.name), set()).update(values)
+    if legend is None or legend.task != "classes" or not legend.values:
+        return reading_found(found, meaning)
+    return reading_told(legend, meaning, found)
+
+
+def encoded(pairs: Sequence[Pair], reading: Reading, meaning: Meaning) -> list[Pair]:
+    """The same pairs with ids of objects or classes. ``meaning``: `joined` with ``reading``."""
+    if meaning.task == "instances":
+        return [replace(pair, true=encode(pair.true, meaning)) for pair in pairs]
+    return [
+        replace(pair, predicted=class_ids(pair.predicted, reading, meaning), true=encode(pair.true, meaning))
+        for pair in pairs
+    ]
 
 
 def find_predicted(predicted: Path, truths: Sequence[Truth]) -> dict[str, Path]:
@@ -246,7 +230,7 @@ def find_predicted(predicted: Path, truths: Sequence[Truth]) -> dict[str, Path]:
     return files
 
 
-def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
+def _pair(file: Path, truth: Truth, legend: Legend | None) -> Pair:
     found = load_labels(file, ndim=truth.labels.ndim)
     page = truth.page or 0
     if page >= len(found):
@@ -254,21 +238,10 @@ def _pair(file: Path, truth: Truth, meaning: Meaning) -> Pair:
     predicted = found[page]
     if predicted.shape != truth.labels.shape:
         raise DataError(f"{file}: {predicted.shape} pixels, but the truth of {truth.name} has {truth.labels.shape}")
-    if meaning.task == "classes" and predicted.max(initial=0) >= len(meaning.values):
-        predicted = _encoded(predicted, meaning, file)
     probabilities = _probabilities(file, page, (len(found), *truth.labels.shape))
-    found_kinds = _predicted_kinds(file, predicted, page) if meaning.task == "instances" and truth.kinds else None
+    found_kinds = _predicted_kinds(file, predicted, page, legend) if truth.kinds else None
     kinds = None if found_kinds is None else (found_kinds, truth.kinds)
-    image = None if truth.example is None else truth.example.image
-    return Pair(truth.name, predicted, encode(truth.labels, meaning), probabilities, kinds, image)
-
-
-def _encoded(predicted: Labels, meaning: Meaning, file: Path) -> Labels:
-    """A mask of another program, in the annotation's own values, as class ids."""
-    try:
-        return encode(predicted, meaning)
-    except DataError as error:
-        raise DataError(f"{file}: {error}; where these are ids of objects, --task instances") from error
+    return Pair(truth.name, predicted, truth.labels, probabilities, kinds, truth.image, file)
 
 
 def _probabilities(file: Path, page: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32] | None:
@@ -286,34 +259,8 @@ def _probabilities(file: Path, page: int, shape: tuple[int, ...]) -> npt.NDArray
     return np.asarray(classes if len(classes) > 1 else classes[0])
 
 
-def _is_data(path: Path) -> bool:
-    folders = [folder for folder in (path, path / "train") if folder.is_dir()]
-    return any(layout.recognise(folder) is not None for folder in folders for layout in LAYOUTS)
-
-
-def _truths_of_file(path: Path) -> list[Truth]:
-    pages = load_labels(path)
-    stem = label_stem(path)
-    if len(pages) == 1:
-        return [Truth(stem, stem, None, pages[0])]
-    return [Truth(f"{stem}[{i:02d}]", stem, i, page) for i, page in enumerate(pages)]
-
-
-def _matching(path: Path) -> list[Path]:
-    """The files that a pattern names, as those of ``*.zarr/labels/nuclei``; none where it is a file or folder.
-
-    Raises `DataError` where it is neither, or a pattern that nothing matches.
-    """
-    if path.exists():
-        return []
-    files = [Path(name) for name in sorted(glob.glob(str(path)))]
-    if not files:
-        raise DataError(f"{path}: there is no such file or folder; check the name")
-    return files
-
-
 def _predicted_files(predicted: Path) -> dict[str, Path]:
-    files = _matching(predicted)
+    files = matching(predicted)
     if not files and (predicted.is_file() or known_suffix(predicted)):
         return {label_stem(predicted): predicted}
     files = files or sorted(predicted.iterdir())
@@ -326,7 +273,14 @@ def _predicted_files(predicted: Path) -> dict[str, Path]:
     found = {}
     for stem, group in groups.items():
         named = [path for path in group if stem_name(path) != stem] or group  # not an image beside its labels
+        named = [path for path in named if not _is_copy(path, named)]
         if len(named) > 1:
             raise DataError(f"{named[0]} and {named[1].name}: both are labels of {stem}; keep one of them there")
         found[stem] = named[0]
     return found
+
+
+def _is_copy(path: Path, group: Sequence[Path]) -> bool:
+    """Whether OME-Zarr labels, which nobody has changed, lie beside the same NAME in another format."""
+    beside = any(stem_name(other) == stem_name(path) for other in group if other != path)
+    return beside and known_suffix(path) == ".zarr" and is_zarr_written_here(path)

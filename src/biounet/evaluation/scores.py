@@ -43,6 +43,7 @@ def evaluate_pair(
     classes: Sequence[str] | None = None,
     warping: bool = True,
     kinds: tuple[Kinds, Kinds] | None = None,
+    unscored: Sequence[str] = (),
 ) -> Scores:
     """All scores of one predicted label image against the truth (see the module's text).
 
@@ -51,7 +52,8 @@ def evaluate_pair(
     classes with the background first, or of the inside alone; `rand_error` then takes the best of nine
     thresholds instead of the labels. ``classes``: names of the class ids 0, 1, ... ``warping``: whether
     to compute `warping_error`, the one slow score. ``kinds``: of instances, the name of the class of each
-    object by id, of the prediction and of the truth; ``classes`` are then the names to score.
+    object by id, of the prediction and of the truth; ``classes`` are then the names to score. ``unscored``: of classes
+    of pixels those that the annotation never has: their pixels are wrong, their own dice and iou undefined.
 
     Values are float, int, dict or None (undefined), ready for JSON. Besides the scores, ``objects``
     counts the ``true`` and ``predicted`` objects. Raises `DataError` for arrays that do not fit, and
@@ -61,7 +63,7 @@ def evaluate_pair(
     predicted = known_part(predicted, true)
     cells, truth = segments_of(predicted, task), segments_of(true, task)
     table = overlap(cells, truth)
-    scores = _class_scores(predicted, true, classes) if task == "classes" else _foreground_scores(table)
+    scores = _class_scores(predicted, true, classes, unscored) if task == "classes" else _foreground_scores(table)
     if task == "instances" and kinds is not None:
         scores["classes"] = cell_class_scores(predicted, true, kinds, classes or ())
     scores |= _partition_scores(cells, truth, probabilities)
@@ -111,9 +113,10 @@ def _foreground_scores(table: Overlap) -> Scores:
     }
 
 
-def _class_scores(predicted: Labels, true: Labels, classes: Sequence[str] | None) -> Scores:
+def _class_scores(predicted: Labels, true: Labels, classes: Sequence[str] | None, unscored: Sequence[str]) -> Scores:
     table = overlap(predicted, true)
     by_class = pixels.class_scores_of(table, classes)
+    by_class |= {name: {"dice": None, "iou": None} for name in unscored}
     foreground = list(by_class.values())[1:]
     return {
         "pixel_error": pixels.class_error_of(table),

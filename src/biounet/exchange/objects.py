@@ -23,6 +23,7 @@ class Objects:
     (index 0 is background), or None for one class; ``class_names``: names by class, background first.
     ``probability``: mean probability by id of being an object, or of its class where there are several; or
     None. ``pixel_size_um``: per spatial axis, or None. ``z``, ``t``: where in a stack this is, from 0, or None.
+    ``file_channels``: how many channels the image's file has, of which ``image`` may hold some.
 
     Raises `UsageError` for arrays that do not fit together.
     """
@@ -37,6 +38,7 @@ class Objects:
     pixel_size_um: tuple[float, ...] | None = None
     z: int | None = None
     t: int | None = None
+    file_channels: int = 1
 
     def __post_init__(self) -> None:
         largest = int(self.labels.max(initial=0))

@@ -50,10 +50,9 @@ def _name(plane: Plane, number: int) -> str:
 
 
 def _place(roi: ImagejRoi, plane: Plane) -> None:
-    """A slice of a plain stack; z and t of a hyperstack, on every channel."""
-    several = plane.objects.image is not None and len(plane.objects.image) > 1
+    """A slice of a plain stack; z and t of a hyperstack, which a file of several channels is, on every channel."""
     places = [at for at in (plane.z, plane.t) if at is not None]
-    if len(places) == 1 and not several:
+    if len(places) == 1 and plane.objects.file_channels == 1:
         roi.position = places[0] + 1
     elif places:
         roi.z_position, roi.t_position = (plane.z or 0) + 1, (plane.t or 0) + 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from biounet.errors import DataError
+from biounet.images.axes import refuse_channels_last
 from biounet.images.image import Array, Header
 from biounet.images.stored import Cache, Mapped, Stored, Whole
 
@@ -34,6 +35,7 @@ def npy_header(path: Path) -> Header:
         )
     coloured = array.ndim == 3 and array.shape[2] in (3, 4) and min(array.shape[:2]) > 4
     axes = "YX" if array.ndim == 2 else "YXC" if coloured else "IYX"
+    refuse_channels_last(path, axes, array.shape)
     return Header(axes, array.shape, array.dtype, array.nbytes, lambda: np.array(array))
 
 
@@ -59,12 +61,13 @@ def nifti_header(path: Path) -> Header:
     zooms = [float(zoom) for zoom in stored.header.get_zooms()[: min(len(shape), 3)]]
     factor = _UM.get(stored.header.get_xyzt_units()[0], 1e3)
     known = all(0 < zoom < np.inf for zoom in zooms)
+    first = np.asanyarray(stored.dataobj[(slice(0, 1),) * len(stored.shape)])  # scaled as the file says
     size = path.stat().st_size * (_GZIP_RATIO if path.name.lower().endswith(".gz") else 1)
     return Header(
         axes,
         shape,
-        np.dtype(stored.get_data_dtype()),
-        size,
+        first.dtype,
+        size * first.itemsize // stored.get_data_dtype().itemsize,
         lambda: np.asanyarray(stored.dataobj).reshape(shape),
         pixel_size_um=tuple(zoom * factor for zoom in reversed(zooms)) if known else None,
     )
@@ -75,7 +78,7 @@ def nifti_stored(path: Path, header: Header, cache: Cache) -> list[Stored]:
     proxy = _loaded(path).dataobj
     if path.name.lower().endswith(".gz"):
         return [Whole(header.shape, header.dtype, header.read)]
-    return [_Proxied(proxy, header.shape, np.asanyarray(proxy[(slice(0, 1),) * len(proxy.shape)]).dtype)]
+    return [_Proxied(proxy, header.shape, header.dtype)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,17 @@ from pathlib import Path
 
 from biounet.errors import DataError
 
+_SMALLEST_SIDE, _MOST_CHANNELS = 16, 5
+
+
+def refuse_channels_last(path: Path, axes: str, shape: tuple[int, ...]) -> None:
+    """Raise `DataError` for what would be separate images two to five pixels wide: the last axis is of channels."""
+    if axes == "IYX" and 1 < shape[2] <= _MOST_CHANNELS and min(shape[:2]) >= _SMALLEST_SIDE:
+        raise DataError(
+            f"{path}: {' x '.join(map(str, shape))} values without names of axes, and the last seems to be channels: "
+            "save the image with its axes (ImageJ hyperstack or OME-TIFF), in Python with channels first and axes CYX"
+        )
+
 
 def known_axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
     """Axes as letters of ITCZYX, and what had to be inferred; one axis of unknown meaning becomes I.
@@ -22,6 +33,7 @@ def known_axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tu
             f"{path}: axes {stored} of shape {shape} cannot be told apart; "
             "save the image with its axes (ImageJ hyperstack or OME-TIFF, letters TZCYX)"
         )
+    refuse_channels_last(path, axes, shape)
     if foreign:
         return axes, (f"axis {foreign[0]} taken as separate images",)
     return axes, ()

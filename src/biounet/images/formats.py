@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from biounet.errors import BiounetError, DataError
+from biounet.images.allowance import allowed_memory
 from biounet.images.arrays import nifti_header, npy_header
 from biounet.images.czi import czi_header
 from biounet.images.foreign import advice
@@ -162,19 +162,13 @@ def _check_declared(path: Path, header: Header) -> None:
 
 
 def check_fits(path: Path, header: Header) -> None:
-    """Raise `DataError` where the whole image is larger than the memory of this machine."""
+    """Raise `DataError` where the whole image is larger than the memory that this process may take."""
     declared = header.dtype.itemsize * prod(map(int, header.shape))
-    memory = _physical_memory()
+    memory = allowed_memory()
     if memory and declared > memory:
-        raise DataError(f"{path}: needs {declared / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}; crop it")
-
-
-def _physical_memory() -> int:
-    """Bytes of memory in this machine, 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
+        raise DataError(
+            f"{path}: needs {declared / 2**30:.1f} GiB, this machine or container has {memory / 2**30:.1f}; crop it"
+        )
 
 
 def native(array: Array) -> Array:

@@ -71,6 +71,10 @@ class Image:
     notes: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
 
+    def size(self, axis: str) -> int:
+        """Number of positions on an axis; 1 where the image has no such axis."""
+        return self.array.shape[self.axes.index(axis)] if axis in self.axes else 1
+
     def pixel_size(self, ndim: int) -> tuple[float, ...] | None:
         """Pixel size in um of the ``ndim`` spatial axes, or None when the file does not state all."""
         known = self.pixel_size_um

@@ -1,4 +1,4 @@
-"""What made the labels in an OME-Zarr image: a record in the attributes of their group, under ``biounet``.
+"""What made labels in OME-Zarr: a record in the attributes of their group, under ``biounet``.
 
 The record holds digests of the pixels that it speaks of. Labels that were edited since, or whose image is another
 one now, have none.
@@ -37,10 +37,28 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def own_attributes(labels: Path) -> dict[str, Any]:
+    """What to add to the attributes of a group of its own, so that `is_zarr_written_here` knows it again.
+
+    ``labels``: the array of full resolution, as a folder.
+    """
+    return {_KEY: {"labels_sha256": digest(labels)}}
+
+
+def is_zarr_written_here(group: str | Path) -> bool:
+    """Whether a folder of labels is as `ome_zarr_labels.write_zarr_labels` left it, whose pixels nobody has changed."""
+    group = Path(group)
+    try:
+        record = _record(group, "0.5")
+        return record is not None and record.get("labels_sha256") == digest(group / "0")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def origin_attributes(image: Path, labels: Path, origin: Origin) -> dict[str, Any]:
     """What to add to the attributes of a group. ``image``, ``labels``: arrays of full resolution, as folders."""
-    record = {"made_by": dict(origin.made_by), "result": dict(origin.result)}
-    return {_KEY: record | {"image_sha256": digest(image), "labels_sha256": digest(labels)}}
+    record = {"made_by": dict(origin.made_by), "result": dict(origin.result), "image_sha256": digest(image)}
+    return {_KEY: record | own_attributes(labels)[_KEY]}
 
 
 def recorded_result(image: str | Path, name: str, made_by: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -51,10 +69,8 @@ def recorded_result(image: str | Path, name: str, made_by: Mapping[str, Any]) ->
     with reading(Path(image)):
         source = read_multiscale(Path(image))
         group = source.group / "labels" / name
-        file = group / (".zattrs" if source.version == "0.4" else "zarr.json")
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        record = (found if source.version == "0.4" else found.get("attributes", {})).get(_KEY)
-        if not isinstance(record, dict) or record.get("made_by") != made_by:
+        record = _record(group, source.version)
+        if record is None or record.get("made_by") != made_by:
             return None
         if record["labels_sha256"] != digest(group / "0"):
             return None
@@ -62,6 +78,14 @@ def recorded_result(image: str | Path, name: str, made_by: Mapping[str, Any]) ->
             return None
         result: Mapping[str, Any] = record["result"]
         return result
+
+
+def _record(group: Path, version: str) -> dict[str, Any] | None:
+    """The record in the attributes of a group, None where there is none."""
+    file = group / (".zattrs" if version == "0.4" else "zarr.json")
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = (found if version == "0.4" else found.get("attributes", {})).get(_KEY)
+    return record if isinstance(record, dict) else None
 
 
 def _of_file(path: Path) -> str:

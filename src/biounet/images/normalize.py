@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
-from biounet.images.sampling import all_windows, is_large, sample_windows
+from biounet.images.sampling import all_windows, is_large, row_windows, sample_windows
 
 KINDS = ("image", "percentile", "dataset")
 PERCENTILES = (1.0, 99.8)
 _CHUNK = 1 << 20  # values in float64 at a time
+_TOGETHER = 1 << 27  # bytes of channels that are read together: one of 2^25 pixels in float32
 _LARGEST = 1e6  # far beyond any real intensity; keeps float32 networks finite
 _COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))  # summed through a histogram, in whole numbers
 _BEYOND = np.float64(1e100)  # squares of larger values may leave float64
@@ -114,7 +116,8 @@ class Normalisation:
 def measure_regions(normalisation: Normalisation, read: Read, shape: Sequence[int]) -> Scale:
     """The scale for an image of which regions are read: ``read(start, stop)`` gives (C, *spatial) of ``shape``.
 
-    Up to 2^25 pixels from all of them. Above, from the windows of `sampling.sample_windows`, about
+    Up to 2^25 pixels from all of them, read in windows of rows; where all channels would take much memory, one after
+    the other. Above, from the windows of `sampling.sample_windows`, about
     2^24 pixels that depend on the shape alone, so that an image in memory and the same one in a file
     of any chunks have the same scale. Where a sampled channel is constant, smallest and largest value of the
     whole channel become 0 and 1. Raises `DataError` for values in the sample that are not finite.
@@ -122,28 +125,30 @@ def measure_regions(normalisation: Normalisation, read: Read, shape: Sequence[in
     if normalisation.kind == "dataset":
         return Scale(normalisation.mean, normalisation.std)
     statistics = _mean_and_std if normalisation.kind == "image" else _low_and_range
-    pairs = [statistics(_checked(channel)) for channel in _sampled(read, shape)]
+    pairs = [statistics(_checked(channel)) for channel in _channels(read, shape)]
     if is_large(shape) and any(scale == 0 for _, scale in pairs):
         extremes = _extremes(read, shape)
         pairs = [pair if pair[1] > 0 else extreme for pair, extreme in zip(pairs, extremes, strict=True)]
     return Scale(tuple(offset for offset, _ in pairs), tuple(scale for _, scale in pairs))
 
 
-def _sampled(read: Read, shape: Sequence[int]) -> Array:
-    """The pixels that stand for the image: all of it, or (C, n) from its sample."""
-    windows = sample_windows(shape)
+def _channels(read: Read, shape: Sequence[int]) -> Iterator[Array]:
+    """Of each channel the pixels that stand for the image: all in raster order, or its sample."""
+    windows = sample_windows(shape) if is_large(shape) else list(row_windows(shape))
+    first = read(*windows[0])
     if len(windows) == 1:
-        return read(*windows[0])
-    counts = [int(np.prod(np.subtract(stop, start))) for start, stop in windows]
-    found, done = None, 0
-    for (start, stop), count in zip(windows, counts, strict=True):
-        part = read(start, stop)
-        if found is None:
-            found = np.empty((len(part), sum(counts)), part.dtype)
-        found[:, done : done + count] = part.reshape(len(part), -1)
-        done += count
-    assert found is not None
-    return found
+        yield from first
+        return
+    pixels = sum(int(np.prod(np.subtract(stop, start))) for start, stop in windows)
+    together = max(1, _TOGETHER // (pixels * first.dtype.itemsize))
+    for channel in range(0, len(first), together):
+        found = np.empty((min(together, len(first) - channel), pixels), first.dtype)
+        done = 0
+        for part in chain((first,), (read(*window) for window in windows[1:])):
+            flat = part[channel : channel + together].reshape(len(found), -1)
+            found[:, done : done + flat.shape[1]] = flat
+            done += flat.shape[1]
+        yield from found
 
 
 def _extremes(read: Read, shape: Sequence[int]) -> list[tuple[float, float]]:

@@ -18,17 +18,18 @@ import numpy as np
 
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import read_header, reading
-from biounet.images.label_origin import Origin, origin_attributes
+from biounet.images.label_origin import Origin, origin_attributes, own_attributes
 from biounet.images.ome_zarr import Multiscale, load_zarr, open_level, read_multiscale
 from biounet.images.ome_zarr_list import add_attributes, consolidate_again, enter_labels, is_there
 from biounet.images.regions import level_factor
 from biounet.images.writing import (
     LARGEST_UINT16,
+    Read,
+    checked_ids,
     colour_table,
     spatial_sizes,
     whole_folder,
 )
-from biounet.images.writing_large import Read, checked_ids
 
 _SMALL = 1024  # pixels a side at which a pyramid ends
 _KINDS = {"T": "time", "C": "channel"}  # other axes are of space
@@ -75,7 +76,8 @@ def write_zarr_labels(
     (of TZYX, YX last); it is asked once for each chunk of ``tile`` pixels a side of a plane, in raster
     order. Stored as uint16, uint32 beyond 65,535, with colours, scale in um where ``pixel_size_um``
     is given, and levels of every second pixel down to 1024 a side. The folder appears when it is
-    complete. Raises `UsageError` for ids outside 0 to ``largest_id``, and `BiounetError` where the disk refuses.
+    complete, and `label_origin.is_zarr_written_here` knows it. Raises `UsageError` for ids outside 0 to
+    ``largest_id``, and `BiounetError` where the disk refuses.
     """
     axes = axes or {2: "YX", 3: "ZYX"}.get(len(shape), "")
     if len(axes) != len(shape) or set(axes) - set("TZYX") or axes[-2:] != "YX" or min(shape, default=0) < 1:
@@ -87,6 +89,7 @@ def write_zarr_labels(
     grid = _Grid(axes, tuple("micrometer" if axis in sizes else None for axis in axes), tuple(levels), "0.5")
     with whole_folder(path) as temporary:
         _write(temporary, checked_ids(Path(path), read, largest_id), grid, largest_id, tile)
+        add_attributes(temporary, grid.version, own_attributes(temporary / "0"))
 
 
 def add_zarr_labels(

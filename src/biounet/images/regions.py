@@ -59,6 +59,10 @@ class Regions:
     _without_alpha: bool
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def size(self, axis: str) -> int:
+        """Number of positions on an axis; 1 where the image has no such axis."""
+        return self._header.size(axis)
+
     def item_count(self, ndim: int) -> int:
         """How many items there are: those of `planes`, in its order."""
         return self._header.plane_count(ndim)

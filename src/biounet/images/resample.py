@@ -36,14 +36,27 @@ def resample_window(read: Read, shape: Place, new_shape: Place, start: Place, st
     """
     taps = [_taps(n, new, a, e) for n, new, a, e in zip(shape, new_shape, start, stop, strict=True)]
     low = [int(places.min()) for places, _ in taps]
-    window = read(low, [int(places.max()) + 1 for places, _ in taps]).astype(np.float32)
-    for axis, ((places, weights), first) in enumerate(zip(taps, low, strict=True), start=1):
-        across = (slice(None),) + (None,) * (window.ndim - axis - 1)
-        result = np.zeros((*window.shape[:axis], places.shape[1], *window.shape[axis + 1 :]), np.float32)
-        for place, weight in zip(places - first, weights, strict=True):
-            result += np.take(window, place, axis=axis) * weight[across]
-        window = result
-    return window
+    stored = read(low, [int(places.max()) + 1 for places, _ in taps])
+    result = np.empty((len(stored), *(e - a for a, e in zip(start, stop, strict=True))), np.float32)
+    for channel, target in zip(stored, result, strict=True):  # one at a time in float32
+        window = channel.astype(np.float32)
+        for axis, ((places, weights), first) in enumerate(zip(taps, low, strict=True)):
+            window = _resampled(window, axis, places - first, weights)
+        target[...] = window
+    return result
+
+
+def _resampled(
+    window: npt.NDArray[np.float32], axis: int, places: npt.NDArray[np.intp], weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """A channel along one axis, each new pixel the sum of those at its places, times their weights."""
+    across = (slice(None),) + (None,) * (window.ndim - axis - 1)
+    result = np.zeros((*window.shape[:axis], places.shape[1], *window.shape[axis + 1 :]), np.float32)
+    for place, weight in zip(places, weights, strict=True):
+        part = np.take(window, place, axis=axis)
+        part *= weight[across]
+        result += part
+    return result
 
 
 def _taps(size: int, new: int, start: int, stop: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
@@ -60,7 +73,8 @@ def _taps(size: int, new: int, start: int, stop: int) -> tuple[npt.NDArray[np.in
 def nearest_window(read: Read, shape: Place, new_shape: Place, start: Place, stop: Place) -> Array:
     """The window start..stop of ids (*spatial) of ``shape`` brought to ``new_shape``, each from the nearest pixel.
 
-    ``read(start, stop)`` gives ids (..., *spatial) of a window; leading axes are kept.
+    ``read(start, stop)`` gives ids (..., *spatial) of a window; leading axes are kept. Beyond ``new_shape`` the
+    outermost pixels go on.
     """
     ends = zip(shape, new_shape, start, stop, strict=True)
     places = [np.minimum((np.arange(a, e) * 2 + 1) * n // (2 * new), n - 1) for n, new, a, e in ends]

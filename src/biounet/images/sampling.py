@@ -14,6 +14,7 @@ import numpy as np
 LARGE = 2**25  # pixels; an image up to here is looked at whole
 _SAMPLE = 2**24  # pixels of a larger one that are looked at
 _WINDOW = 2**18  # pixels of a window: 512 a side in 2D, 64 in 3D
+_ROWS = 2**20  # pixels of a window of rows
 
 Window = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -40,6 +41,19 @@ def sample_windows(shape: Sequence[int]) -> list[Window]:
     bounds = [index * prod(grid) // count for index in range(count + 1)]
     cells = [low + int(draw * (high - low)) for low, high, draw in zip(bounds, bounds[1:], draws, strict=False)]
     return [_window(shape, side, grid, cell) for cell in cells]
+
+
+def row_windows(shape: Sequence[int]) -> Iterator[Window]:
+    """Windows of whole rows or planes, about 2^20 pixels each, whose pixels one after the other are the image's."""
+    size, *inner = map(int, shape)
+    if not inner or prod(inner) <= _ROWS:
+        step = max(1, _ROWS // max(1, prod(inner)))
+        for low in range(0, max(1, size), step):  # an empty image is one window
+            yield (low, *(0 for _ in inner)), (min(low + step, size), *inner)
+        return
+    for index in range(size):
+        for start, stop in row_windows(inner):
+            yield (index, *start), (index + 1, *stop)
 
 
 def all_windows(shape: Sequence[int]) -> Iterator[Window]:

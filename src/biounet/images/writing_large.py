@@ -6,22 +6,26 @@ Knows nothing of where the pixels come from: a function gives each tile when it 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
-import imagecodecs
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
 from biounet.errors import UsageError
-from biounet.images.writing import LARGEST_UINT16, SOFTWARE, spatial_sizes, whole_file
-
-Array = npt.NDArray[Any]
-Read = Callable[[tuple[int, ...], tuple[int, ...]], Array]
+from biounet.images.writing import (
+    LARGEST_UINT16,
+    SOFTWARE,
+    Array,
+    Read,
+    checked_ids,
+    packed,
+    spatial_sizes,
+    whole_file,
+)
 
 _SMALL = 1024  # pixels a side at which a pyramid ends
 _SHOWN = 255.0  # the display range of labels, as in `write_labels`
@@ -37,19 +41,6 @@ def label_dtype(largest_id: int) -> np.dtype[Any]:
     if largest_id <= LARGEST_UINT16:
         return np.dtype(np.uint16)
     return np.dtype(np.float32 if largest_id <= 2**24 else np.uint32)
-
-
-def checked_ids(path: Path, read: Read, largest_id: int) -> Read:
-    """The same function, raising `UsageError` where it gives ids below 0 or above ``largest_id``."""
-
-    def checked(start: tuple[int, ...], stop: tuple[int, ...]) -> Array:
-        ids = read(start, stop)
-        least, largest = int(ids.min()), int(ids.max())
-        if least < 0 or largest > largest_id:
-            raise UsageError(f"{path}: ids from {least} to {largest} at {start}; between 0 and {largest_id} was said")
-        return ids
-
-    return checked
 
 
 def write_large_labels(
@@ -70,7 +61,7 @@ def write_large_labels(
     `label_dtype` of ``largest_id``. ``tile``: side in pixels, a multiple of 16. ``pyramid``: levels
     of every second pixel, down to 1024 a side. Never more than a few rows of tiles are in memory; the
     levels wait compressed in a nameless file beside ``path``. The display range is 0 to 255, as of
-    `write_labels`, which small images should use: Fiji opens its files without Bio-Formats, in colour.
+    `writing.write_labels_in_parts`, which small images should use: Fiji opens its files without Bio-Formats, in colour.
     Raises `UsageError` for ids outside 0 to ``largest_id``, and `BiounetError` where the disk refuses.
     """
     axes = axes or {2: "YX", 3: "ZYX"}.get(len(shape), "")
@@ -85,14 +76,15 @@ def write_large_probabilities(
     shape: Sequence[int],
     *,
     pixel_size_um: Sequence[float] | None = None,
+    axes: str | None = None,
     tile: int = 512,
     pyramid: bool = True,
 ) -> None:
-    """Write class probabilities (C, (Z), Y, X) as float32, otherwise as `write_large_labels`.
+    """Write class probabilities (C, (T), (Z), Y, X), or what ``axes`` names, as float32; else as `write_large_labels`.
 
     ``read(start, stop)`` gives regions of that shape, one class at a time. Shown from 0 to 1.
     """
-    axes = {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(len(shape), "")
+    axes = axes or {3: "CYX", 4: "CZYX", 5: "CTZYX"}.get(len(shape), "")
     _Writer(shape, axes, np.dtype(np.float32), tile, pyramid, (0.0, 1.0)).write(Path(path), read, pixel_size_um)
 
 
@@ -194,4 +186,4 @@ def _packed(pixels: Array, tile: int) -> bytes:
     """A compressed tile, zeros beyond the edge of the image."""
     whole = np.zeros((tile, tile), pixels.dtype)
     whole[: pixels.shape[0], : pixels.shape[1]] = pixels
-    return bytes(imagecodecs.deflate_encode(whole.tobytes(), 6))  # libdeflate: zlib's format in half its time
+    return packed(whole)

@@ -51,14 +51,27 @@ class Agreement:
 def compare(expected: Sequence[Float32], found: Sequence[Float32], sample: str) -> Agreement:
     """The agreement of logits (N, K, *output), one array for each batch of the sample.
 
-    Numbers that are not finite are infinitely far off.
+    Numbers that are not finite are infinitely far off, and their labels differ.
     """
-    largest = max(float(np.abs(e).max()) for e in expected)
+    largest = float(np.max([np.abs(e).max() for e in expected]))  # not max, which passes over NaN
     pairs = list(zip(expected, found, strict=True))
-    difference = max(float(np.abs(e - f).max()) for e, f in pairs) / max(largest, float(np.finfo(np.float32).tiny))
-    same = sum(int((e.argmax(1) == f.argmax(1)).sum()) for e, f in pairs)
+    difference = max(largest_difference(e, f) for e, f in pairs) / max(largest, float(np.finfo(np.float32).tiny))
+    same = sum(same_labels(e, f, axis=1) for e, f in pairs)
     pixels = sum(e[:, 0].size for e in expected)
     return Agreement(difference if np.isfinite(difference) else float("inf"), same / pixels, pixels, sample)
+
+
+def largest_difference(expected: Float32, found: Float32) -> float:
+    """The largest absolute difference of two arrays of one shape; infinite where a number of either is not finite."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        difference = float(np.abs(expected - found).max())
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def same_labels(expected: Float32, found: Float32, *, axis: int) -> int:
+    """How many pixels have the same most probable class, classes on ``axis``, and only finite numbers in both."""
+    same = expected.argmax(axis) == found.argmax(axis)
+    return int((same & np.isfinite(expected).all(axis) & np.isfinite(found).all(axis)).sum())
 
 
 def measure(engine: Function, reference: Function, batches: Sequence[Float32], sample: str) -> Agreement:

@@ -7,7 +7,7 @@ one is a file and a row in ``ENGINES``. Torch is imported when it is needed, not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,7 +47,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an engine is made for. ``file``: an exported network to load instead of the model's weights."""
+    """What an engine is made for.
+
+    ``file``: an exported network to load instead of the model's weights. ``threads``: on CPUs, 0 for as many as there
+    are cores.
+    """
 
     model: Model
     precision: str = "fp32"
@@ -55,6 +59,7 @@ class Wanted:
     factory: Factory | None = None
     calibration: tuple[Array, ...] = ()
     file: Path | None = None
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,19 @@ def _make_torch(wanted: Wanted) -> Engine:
     if wanted.model.exported is not None:
         from biounet.inference.torch_program import load_program
 
-        return TorchEngine(load_program(wanted.model), device=wanted.device, precision=wanted.precision)
-    network = torch_network(wanted.model, factory=wanted.factory)
-    return TorchEngine(network, device=wanted.device, precision=wanted.precision)
+        network = load_program(wanted.model)
+    else:
+        network = torch_network(wanted.model, factory=wanted.factory)
+    return TorchEngine(network, device=wanted.device, precision=wanted.precision, threads=wanted.threads)
 
 
 def _make_onnx(wanted: Wanted) -> Engine:
     from biounet.inference.onnx_engine import OnnxEngine
 
-    source, network = _source(wanted), wanted.model.network
-    return _out_of_its_frame(wanted, lambda geometry: OnnxEngine(source, geometry, description=network))
+    source, network, threads = _source(wanted), wanted.model.network, wanted.threads
+    return _out_of_its_frame(
+        wanted, lambda geometry: OnnxEngine(source, geometry, description=network, threads=threads)
+    )
 
 
 def _make_openvino(wanted: Wanted) -> Engine:
@@ -107,7 +115,7 @@ def _make_openvino(wanted: Wanted) -> Engine:
             from biounet.inference.quantize import quantised
 
             ready = quantised(source, geometry, wanted.calibration)
-        return OpenVinoEngine(ready, geometry, precision=precision, description=network)
+        return OpenVinoEngine(ready, geometry, precision=precision, description=network, threads=wanted.threads)
 
     return _out_of_its_frame(wanted, make)
 
@@ -152,12 +160,14 @@ def choose_engine(
     factory: Factory | None = None,
     calibration: Sequence[Array] | None = None,
     least_agreement: float = LEAST_AGREEMENT,
+    threads: int = 0,
 ) -> Choice:
     """Make an engine and measure how far it is from fp32 torch.
 
     ``engine``: a row of `ENGINES`, the path of an exported ``.onnx`` or ``.xml``, or "auto": the
     first row that is installed, takes the precision, reads the form of the model and is exact.
-    ``calibration``: normalised crops (C, *spatial) for int8 instead of the model's own. An fp32 engine
+    ``calibration``: normalised crops (C, *spatial) for int8 instead of the model's own. ``threads``: on CPUs, 0 for as
+    many as there are cores; for torch they are those of the whole process. An fp32 engine
     must reproduce the model's golden sample to `agreement.EXACT`; int8 must give the same label at
     ``least_agreement`` of the pixels of a sample it was not calibrated on. Raises `UsageError` otherwise, in one line.
     """
@@ -168,7 +178,7 @@ def choose_engine(
     place = _device(device, names)
     notes: list[str] = []
     for name in names if place == "cpu" else _only_torch(names, place):
-        wanted = Wanted(model, precision, place, factory, crops, file)
+        wanted = Wanted(model, precision, place, factory, crops, file, threads)
         try:
             made = ENGINES[name].make(wanted)
             agreement = _agreement(made, wanted)
@@ -293,9 +303,10 @@ def _reference(made: Engine, wanted: Wanted) -> Engine | None:
     """fp32 torch; where that is missing, fp32 of the same engine, which golden samples hold to torch."""
     model = wanted.model
     known = model.exported is None and (wanted.factory or model.network.get("name") != "foreign")
+    plain = replace(wanted, precision="fp32", calibration=())
     if is_present("torch") and known:
-        return _make_torch(Wanted(model, device=wanted.device, factory=wanted.factory))
-    return None if made.precision == "fp32" else ENGINES[made.name].make(Wanted(model, file=wanted.file))
+        return _make_torch(plain)
+    return None if made.precision == "fp32" else ENGINES[made.name].make(plain)
 
 
 def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float, file: Path | None) -> None:

@@ -70,6 +70,14 @@ def _open_openvino(path: Path) -> Model:
     return _checked(passport, openvino_digest(network, path.with_suffix(".bin")), Exported(".xml", path, path))
 
 
+def network_digest(source: Path | bytes) -> str:
+    """The SHA-256 over a network, a file or ONNX as bytes; of an OpenVINO network over its .xml and its .bin."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if isinstance(source, Path) and source.suffix.lower() == ".xml":
+        return openvino_digest(data, source.with_suffix(".bin"))
+    return hashlib.sha256(data).hexdigest()
+
+
 def openvino_digest(xml: bytes, weights: Path) -> str:
     """The SHA-256 over an OpenVINO network: its .xml without a passport, then its .bin."""
     return hashlib.sha256(xml + weights.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
+from biounet.images.allowance import allowed_memory
 from biounet.inference.averaging import views
 from biounet.inference.engines import Engine
 from biounet.inference.tiling import TilePlan, cheapest_tiles, plan_tiles, predict_alike
@@ -27,7 +27,7 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _WORK_AT_ONCE = 4e9  # operations of one call, below which a call's own cost shows
 _MOST_AT_ONCE = 32  # tiles
-_DEFAULT_SHARE = 4  # of the machine's memory that tiles may take unasked: a quarter
+_DEFAULT_SHARE = 4  # of all memory that tiles may take unasked: a quarter
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ def predict_array(
 
 
 def prediction_of(model: Model, probabilities: Float32, plan: TilePlan) -> Prediction:
-    """Labels, and for a model of several cell classes the class of each object, beside the probabilities."""
+    """Labels, and for a model of several cell classes the class of each object, beside the probabilities.
+
+    ``probabilities``: float32 (K, *spatial), kept as they are. Labels are int32 (*spatial), classes int32 by id, from
+    0 for background on, or None; ``plan``: by which they were computed. Raises `DataError` where those of an
+    instance model are not finite.
+    """
     labels = segment(model, probabilities)
     several = model.task == "instances" and len(model.classes) > 2
     classes = object_classes(labels, probabilities) if several else None
@@ -148,7 +153,7 @@ def softmax(logits: Float32) -> Float32:
 def plan_for(size: Sequence[int], engine: Engine, *, tile: int | None = None, memory: int | None = None) -> TilePlan:
     """Tiles for an image: of the side asked for, or the cheapest within the memory (bytes).
 
-    Without a limit a quarter of the machine's memory is used. Raises `UsageError` with the least
+    Without a limit a quarter of `total_memory` is used. Raises `UsageError` with the least
     memory that would do when a limit is too small for a single tile.
     """
     limit = memory if memory is not None else total_memory() // _DEFAULT_SHARE
@@ -190,11 +195,8 @@ def tile_memory(plan: TilePlan, engine: Engine) -> int:
 
 
 def total_memory() -> int:
-    """The machine's memory in bytes (8 GB where the system does not say)."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 10**9
+    """The memory of the machine, or of the container or job, in bytes (8 GB where the system does not say)."""
+    return allowed_memory() or 8 * 10**9
 
 
 def parse_bytes(text: str, option: str) -> int:

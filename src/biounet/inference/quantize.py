@@ -25,6 +25,7 @@ from biounet.geometry import Geometry
 from biounet.inference.cache import cached
 from biounet.inference.calibration import for_calibration, windows
 from biounet.inference.convert import read_network, save_openvino
+from biounet.inference.exported import network_digest
 from biounet.inference.packages import import_or_refuse, installed_version
 
 Array = npt.NDArray[Any]
@@ -49,7 +50,7 @@ def quantised(source: Path | bytes, geometry: Geometry, crops: Sequence[Array]) 
     inputs = windows(chosen, geometry)
     facts = {
         "recipe": _RECIPE,
-        "network": _digest_of(source),
+        "network": network_digest(source),
         "calibration": [hashlib.sha256(batch.tobytes()).hexdigest() for batch in inputs],
         "shape": list(inputs[0].shape),
         "versions": {name: installed_version(name) for name in ("openvino", "nncf", "onnx")},
@@ -88,15 +89,6 @@ def convolution_ends(network: Any) -> list[str]:
         if name in convolutions or name in used:
             used.update(given[name])
     return [name for name in given if name in convolutions and not (name in seen and name in used)]
-
-
-def _digest_of(source: Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
-    digest = hashlib.sha256(source.read_bytes())
-    if source.suffix == ".xml":
-        digest.update(source.with_suffix(".bin").read_bytes())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -89,7 +89,8 @@ def plan_tiles(size: Sequence[int], geometry: Geometry, tile: int | Sequence[int
     """Tiles whose output side is as near to ``tile`` as the geometry allows.
 
     Any ``tile`` >= 1 is taken; a side is never larger than the image needs. ``size``: the image's
-    spatial size, each at least 1.
+    spatial size, each at least 1. Raises `UsageError` for sizes below 1, and where image, tile and geometry differ
+    in their number of axes.
     """
     size = tuple(int(n) for n in size)
     wanted = (tile,) * len(size) if isinstance(tile, int) else tuple(tile)

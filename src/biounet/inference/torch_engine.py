@@ -20,16 +20,19 @@ Float32 = npt.NDArray[np.float32]
 class TorchEngine:
     """A torch module in evaluation mode on a device: fp32 (exact; TF32 is off) or bf16 by autocast.
 
-    2D batches go through channels-last, which is faster on CPUs and on GPUs with tensor cores.
+    2D batches go through channels-last, which is faster on CPUs and on GPUs with tensor cores. ``threads``: of the
+    whole process from now on, 0 leaves them as they are.
     """
 
     name = "torch"
 
-    def __init__(self, network: Any, *, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(self, network: Any, *, device: str = "cpu", precision: str = "fp32", threads: int = 0) -> None:
         import torch
 
         if precision not in ("fp32", "bf16"):
             raise UsageError(f"--precision {precision!r} is not known to the torch engine; choose fp32 or bf16")
+        if threads:
+            torch.set_num_threads(threads)
         self._torch = torch
         self.precision = precision
         self.geometry: Geometry = network.geometry

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.geometry import mirror_indices
+from biounet.inference.agreement import largest_difference, same_labels
 from biounet.inference.averaging import View, views
 from biounet.inference.engines import Engine
 from biounet.inference.predict import softmax
@@ -129,11 +130,12 @@ class SeamCheck:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """As plain values for JSON, which knows no infinity: None in its place."""
+        finite = math.isfinite(self.largest_difference)
         return {
             "windows": self.windows,
             "pixels": self.pixels,
-            "largest_difference": self.largest_difference,
+            "largest_difference": self.largest_difference if finite else None,
             "labels_changed": self.labels_changed,
         }
 
@@ -174,12 +176,15 @@ def _pairs(
 
 
 def compare_seams(pairs: Iterator[tuple[Float32, Array]]) -> SeamCheck:
-    """`SeamCheck` of pairs of probabilities (K, *window): as one piece, and from tiles."""
+    """`SeamCheck` of pairs of probabilities (K, *window): as one piece, and from tiles.
+
+    Numbers that are not finite, as where a tile is missing, are infinitely far off, and their labels changed.
+    """
     windows = pixels = changed = 0
     largest = 0.0
     for whole, tiled in pairs:
         windows += 1
         pixels += math.prod(whole.shape[1:])
-        largest = max(largest, float(np.abs(whole - tiled).max()))
-        changed += int((whole.argmax(axis=0) != tiled.argmax(axis=0)).sum())
+        largest = max(largest, largest_difference(whole, tiled))
+        changed += whole[0].size - same_labels(whole, tiled, axis=0)
     return SeamCheck(windows, pixels, largest, changed)

@@ -20,7 +20,7 @@ def components(array: npt.NDArray[Any]) -> Labels:
     """Components of equal non-zero values that touch by a face, as int32 ids 1..n, 0 elsewhere.
 
     ``array``: (Z)YX, boolean or integer. Values below zero (unknown) count as background. Ids run
-    in raster order of each component's first pixel.
+    in raster order of each component's first pixel. Raises `UsageError` for other numbers of axes.
     """
     if array.ndim not in CONNECTIVITY:
         raise UsageError(f"components needs an array of 2 or 3 axes, got shape {array.shape}")

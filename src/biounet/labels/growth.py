@@ -22,6 +22,9 @@ def grow(labels: Labels, into: Mask, steps: int) -> Labels:
     An unlabelled pixel takes, in the first step in which any face neighbour has a label, the lowest
     of its neighbours' labels. Labels outside ``into`` stay. Reach: ``steps``. Only the pixels of the
     last step are looked at in the next, so the work is that of the pixels gained.
+
+    ``labels``: int32, 0 where there is no object; ``into``: bool, of the same shape (Z)YX. Returns int32 of that shape,
+    a new array.
     """
     padded = np.pad(labels, 1)
     free = np.pad(into & (labels == 0), 1)  # unlabelled until the end of the step in which it is reached
@@ -53,6 +56,8 @@ def give_back(labels: Labels, steps: int) -> Labels:
     object stays as it was found. Growing everywhere, or where the probability is not much below
     the threshold, scored lower on cells carved with a line of two pixels. Ties go to the lowest
     label. Reach: ``3 * steps``.
+
+    ``labels``: int32 (Z)YX, 0 where there is no object. Returns int32 of that shape, the same array for 0 ``steps``.
     """
     if steps <= 0:
         return labels

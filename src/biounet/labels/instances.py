@@ -28,16 +28,13 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import DataError, UsageError
-from biounet.labels.components import components, relabel_by_first_pixel
+from biounet.labels.components import CONNECTIVITY, components, relabel_by_first_pixel
 from biounet.labels.growth import give_back, grow
 
 Mask = npt.NDArray[np.bool_]
 Marks = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Probability = npt.NDArray[np.float32]
-
-_FACE = {2: 4, 3: 6}
-_FULL = {2: 8, 3: 26}
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def instances_from_probabilities(
     Raises `DataError` for values that are not finite, `UsageError` for impossible settings.
     """
     settings = InstanceSettings(threshold, smallest_px, fill_holes_px, give_back_px, split)
-    if probability.ndim not in _FACE:
+    if probability.ndim not in CONNECTIVITY:
         raise UsageError(f"probability of shape {probability.shape} must have 2 or 3 axes, (Z)YX")
     return instances_from_marks(mark(probability, settings), settings)
 
@@ -176,12 +173,13 @@ def fill_holes(mask: Mask, largest_px: int) -> Mask:
 
     Holes are pieces by full connectivity (8 in 2D, 26 in 3D), the counterpart of face connectivity
     for objects: what surrounds such a hole is one face-connected object, so filling never joins
-    two cells that only a line parts.
+    two cells that only a line parts. ``mask``: bool (Z)YX; returns bool of that shape, the same array where nothing is
+    to be filled.
     """
     if largest_px <= 0 or mask.size == 0:
         return mask
     pieces = cc3d.connected_components(
-        np.ascontiguousarray(~mask).view(np.uint8), connectivity=_FULL[mask.ndim], out_dtype=np.uint32
+        np.ascontiguousarray(~mask).view(np.uint8), connectivity=CONNECTIVITY[mask.ndim][1], out_dtype=np.uint32
     )
     small = np.bincount(pieces.ravel()) <= largest_px
     small[0] = False
@@ -192,7 +190,7 @@ def fill_holes(mask: Mask, largest_px: int) -> Mask:
 
 
 def drop_specks(mask: Mask, smallest_px: int) -> Mask:
-    """The mask without face-connected pieces of fewer than ``smallest_px``."""
+    """The mask, bool (Z)YX, without face-connected pieces of fewer than ``smallest_px``; the same array up to 1."""
     return mask if smallest_px <= 1 else _large_pieces(mask, smallest_px) > 0
 
 

@@ -28,7 +28,8 @@ def cell_classes(kinds: Iterable[Kinds]) -> tuple[str, ...]:
     if len(names) > MOST_CLASSES:
         raise DataError(
             f"{len(names)} different names of objects ({', '.join(sorted(names)[:4])}, ...), more than "
-            f"{MOST_CLASSES} cannot be classes; if they name single objects, --set data.object_classes=false"
+            f"{MOST_CLASSES} cannot be classes; if they name single objects, take all as one class: "
+            "--set data.object_classes=false in training, --no-object-classes in evaluate and compare"
         )
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 

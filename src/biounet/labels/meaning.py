@@ -15,6 +15,7 @@ from biounet.labels.components import components
 _MANY = 16  # more values than this are ids, unless the data set declares classes
 _FEW = 4  # so few values, the same in every image, are parts of an anatomy rather than cells
 _SHARED = 1.5  # pieces per value and image from which on a value is shared by separate things
+_FULL = frozenset({1, 255, 65535})  # how programs write "yes" in a mask
 _SPECK = 0.05  # of the largest piece of its value: smaller pieces are slips of the pen
 
 Labels = npt.NDArray[np.int32]
@@ -28,7 +29,8 @@ class Meaning:
     not, but every separate piece is an object. "classes": ``values`` are the annotation's values in
     order; the first becomes class 0 (background), the last K-1. ``reason`` is the evidence in words.
     ``cell_classes``: names of the classes of objects, () where all objects are of one unnamed class.
-    ``value_names``: names of ``values``, () where they have none.
+    ``value_names``: names of ``values``, () where they have none. ``foreign``: those of ``values`` that are no class of
+    the annotation itself, but of predictions that it is compared with.
     """
 
     task: Literal["instances", "classes"]
@@ -37,6 +39,7 @@ class Meaning:
     pieces: bool = False
     cell_classes: tuple[str, ...] = ()
     value_names: tuple[str, ...] = ()
+    foreign: tuple[int, ...] = ()
 
     @property
     def class_count(self) -> int:
@@ -70,7 +73,8 @@ def infer_meaning(
     asking for instances where the values are classes makes an object of every separate piece. ``by``: who
     declares classes or task, in words; "" where the user asks for the task.
 
-    Raises `DataError` for no labels, empty ones, or values that are not among the declared;
+    Raises `DataError` for no labels, empty ones, values that are not among the declared, and masks of which some
+    say 1 and others 255 (or 65535) for what they show;
     `UsageError` for another ``task``.
     """
     if task not in (None, "instances", "classes"):
@@ -105,23 +109,23 @@ def encode(labels: Labels, meaning: Meaning) -> Labels:
     foreign = np.unique(labels[known & (values[position] != labels)])
     if foreign.size:
         raise DataError(
-            f"label values {_listed(foreign.tolist())} are no class; "
-            f"the classes are {_listed(meaning.values)}: correct the mask"
+            f"label values {listed(foreign.tolist())} are no class; "
+            f"the classes are {listed(meaning.values)}: correct the mask"
         )
     return np.where(known, position, -1).astype(np.int32)
 
 
 def _classes(found: frozenset[int], evidence: str) -> Meaning:
     values = tuple(sorted(found | {0} if len(found) < 2 else found))
-    return Meaning("classes", values, f"values {_listed(values)} are classes: {evidence}")
+    return Meaning("classes", values, f"values {listed(values)} are classes: {evidence}")
 
 
 def _declared(found: frozenset[int], declared: Sequence[int], by: str) -> Meaning:
     foreign = sorted(found - set(declared))
     if foreign:
         raise DataError(
-            f"label values {_listed(foreign)} are not among the declared classes "
-            f"{_listed(sorted(declared))}; correct the masks or the declaration"
+            f"label values {listed(foreign)} are not among the declared classes "
+            f"{listed(sorted(declared))}; correct the masks or the declaration"
         )
     return _classes(frozenset(declared), f"declared by {by}")
 
@@ -131,6 +135,12 @@ def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: fro
     drawn = found - {0}
     if len(found) <= 2:
         return _classes(found, f"there are no others in {masks}")
+    if drawn <= _FULL and all(len(values - {0}) < 2 for values in sets):
+        counts = [f"{value} in {sum(value in values for values in sets)}" for value in sorted(drawn)]
+        raise DataError(
+            f"of {masks}, with one value above 0 each, it is {' and '.join(counts)}: probably the same in two ways; "
+            "save all masks with the same value, or ask for --task classes if these are different classes"
+        )
     if len(drawn) > _MANY:
         return _instances(f"{len(drawn)} different values in {masks}")
     pieces = _pieces_per_value(labels)
@@ -144,7 +154,7 @@ def _judged(labels: Sequence[Labels], sets: Sequence[frozenset[int]], found: fro
 def _as_instances(judged: Meaning, evidence: str) -> Meaning:
     if judged.task == "instances":
         return judged
-    values = _listed(judged.values)
+    values = listed(judged.values)
     reason = f"instances {evidence}: with values {values} in all masks, every separate piece is an object"
     return Meaning("instances", (), reason, pieces=True)
 
@@ -166,5 +176,6 @@ def _pieces_per_value(labels: Sequence[Labels]) -> float:
     return float(np.mean(counts)) if counts else 0.0
 
 
-def _listed(values: Sequence[int]) -> str:
+def listed(values: Sequence[int]) -> str:
+    """The first of them with commas between."""
     return ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")

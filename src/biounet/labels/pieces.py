@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cc3d
 import numpy as np
@@ -179,10 +178,3 @@ def _same(layer: str, grid: Grid, index: Index, cache: Cache, own: dict[Index, s
             ends = np.stack([ours[both] + first, theirs[both] + second])
             found.append(np.unique(ends, axis=1))
     return found
-
-
-def sums_by_id(ids: Array, values: npt.NDArray[Any], count: int) -> Int64:
-    """Sum of whole numbers over the pixels of each id 0..``count``, int64, exact in any order."""
-    total = np.zeros(count + 1, np.int64)
-    np.add.at(total, ids.ravel(), values.ravel().astype(np.int64))
-    return total

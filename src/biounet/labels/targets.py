@@ -39,7 +39,8 @@ def carve(labels: npt.NDArray[Any], width: int = 2) -> Labels:
     """A copy of ``labels`` with a line of background between touching instances.
 
     ``labels``: integers of any shape, n-D, ids > 0 are instances. ``width`` is in pixels, and is
-    the width of the line where two instances touch. The instance with the lower id loses
+    the width of the line where two instances touch; in volumes in voxels along every axis, however far
+    planes lie apart. The instance with the lower id loses
     ceil(width / 2) layers, the other floor(width / 2): a pixel becomes 0 when a different instance
     lies in the box of that radius around it. So diagonal contact counts, instances closer together
     than a radius are thinned too, and even widths do not depend on the numbering. From width 1 on

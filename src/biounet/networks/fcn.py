@@ -25,6 +25,7 @@ from torch import nn
 
 from biounet.errors import UsageError
 from biounet.geometry import AxisGeometry, Geometry
+from biounet.networks.dropout import Dropout
 from biounet.networks.unet import he_initialise
 
 STAGES = 5
@@ -103,8 +104,8 @@ class FCN(nn.Module):
         hidden = 16 * width
         self.trunk = _trunk(in_channels, width, batch_norm)
         self.dense = nn.Sequential(
-            nn.Conv2d(8 * width, hidden, _DENSE_KERNEL), nn.ReLU(), nn.Dropout(dropout),
-            nn.Conv2d(hidden, hidden, 1), nn.ReLU(), nn.Dropout(dropout),
+            nn.Conv2d(8 * width, hidden, _DENSE_KERNEL), nn.ReLU(), Dropout(dropout),
+            nn.Conv2d(hidden, hidden, 1), nn.ReLU(), Dropout(dropout),
         )  # fmt: skip
         self.score = nn.Conv2d(hidden, classes, 1)
         at = {16: 8 * width, 8: 4 * width}  # channels of the fourth and third pooling

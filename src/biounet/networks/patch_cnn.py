@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from biounet.errors import UsageError
 from biounet.geometry import AxisGeometry, Geometry
+from biounet.networks.dropout import Dropout
 from biounet.networks.unet import he_initialise
 
 SMALLEST_WINDOW = 9
@@ -81,7 +82,7 @@ class PatchCNN(nn.Module):
         convolution = _CONVOLUTION[ndim]
         self.convolutions = nn.ModuleList(convolution(n, width, k) for n, k in zip(inputs, kernels, strict=True))
         self.hidden = convolution(width, _HIDDEN, end)  # fully connected: it spans all that is left of a window
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = convolution(_HIDDEN, classes, 1)
         he_initialise(self)
 

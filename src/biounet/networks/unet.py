@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from biounet.errors import UsageError
-from biounet.geometry import check_pooling, check_stem, unet_geometry
+from biounet.geometry import check_pooling, per_axis, unet_geometry
+from biounet.networks.dropout import Dropout
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP_CONVOLUTION = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -62,7 +63,7 @@ class UNet(nn.Module):
                 f"classes (={classes}) at least 2, and dropout (={dropout}) from 0 to below 1"
             )
         factors = check_pooling(depth, ndim, pooling)
-        blocks = check_stem(stem, ndim)
+        blocks = per_axis(stem, ndim, "stem")
         self.geometry = unet_geometry(depth, ndim, pooling=factors, stem=blocks)
         self.description: dict[str, Any] = {
             "name": "unet",
@@ -87,7 +88,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_up_convolution(ndim, n, level) for n, level in zip(channels, factors, strict=False))
         self.decoder = nn.ModuleList(_double_convolution(ndim, 2 * n, n, batch_norm) for n in channels[:-1])
         self.head = _blocks_apart(ndim, width, classes, blocks) if has_stem else _CONVOLUTION[ndim](width, classes, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self._crops = [_skip_crop(factors[level:], ndim) for level in range(depth)]
         he_initialise(self)
         if has_stem:

@@ -11,7 +11,7 @@ import math
 
 from biounet.geometry import Geometry
 from biounet.planning.fingerprint import Fingerprint
-from biounet.planning.network_choices import MOST_INPUT, NETWORK_RULES, input_size
+from biounet.planning.network_choices import MOST_INPUT, NETWORK_RULES, check_axes, input_size
 from biounet.planning.rules import Choice, with_value
 from biounet.planning.sample_choices import SAMPLE_RULES
 from biounet.settings import NETWORK_TAKES, Settings
@@ -23,8 +23,9 @@ def choose(settings: Settings, found: Fingerprint, *, task: str) -> tuple[Settin
     """Settings without any None that a plan decides, and the choices that were made, in order.
 
     ``task``: "instances" or "classes". Settings that have a value are left alone. Each rule sees what
-    those before it chose.
+    those before it chose. Raises `UsageError` for a setting with another number of axes than the images.
     """
+    check_axes(settings, len(found.largest))
     chosen: list[Choice] = []
     takes = NETWORK_TAKES[settings.network.name]
     for rule in (*NETWORK_RULES, *SAMPLE_RULES, _dice):

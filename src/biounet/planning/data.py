@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from biounet.datasets.pages import SMALLEST_SIDE
 from biounet.errors import DataError, UsageError
 from biounet.images.channels import find_channels
 from biounet.images.likeness import thumbnail
-from biounet.labels.meaning import Meaning, encode, infer_meaning
+from biounet.labels.meaning import Meaning, encode
 from biounet.labels.understanding import understand
 from biounet.planning.fingerprint import Fingerprint, fingerprint
 from biounet.settings import DataSettings
 
 _MOST_NAMED = 8
-_ALIKE = 1.25  # factor between pixel sizes below which they are taken as one
+SAME_SCALE = 1.25  # factor between pixel sizes below which objects look alike to a network
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-Data = str | Path | Dataset | Sequence[Pair]
+Data = str | Path | Dataset | Iterable[Pair]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,15 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     by = data.declared_by if isinstance(data, Dataset) and data.channel_names else ""
     examples, names, said = _chosen_channels(examples, settings.channels, by or "the files")
     _check_sizes(examples)
-    examples, meaning = _understood(examples, data if isinstance(data, Dataset) else None, settings)
+    dataset = data if isinstance(data, Dataset) else None
+    examples, meaning = understand(
+        examples,
+        dataset,
+        task=settings.task,
+        object_classes=settings.object_classes,
+        unlabelled=settings.unlabelled,
+    )
+    examples = [example.with_labels(encode(example.labels, meaning)) for example in examples]
     _check_annotation(examples)
     rule = _rule(examples, settings)
     statements = (*statements, *said, meaning.reason, rule, *_pixel_sizes(examples))
@@ -136,38 +144,13 @@ def _chosen_channels(
     return [e.with_image(e.image[c]) for e, c in zip(examples, chosen, strict=True)], names, said
 
 
-def _understood(
-    examples: Sequence[Example], dataset: Dataset | None, settings: DataSettings
-) -> tuple[list[Example], Meaning]:
-    """Examples with instance or class ids, and what their annotation means.
-
-    Where an image says what is annotated completely (`Example.complete`), undrawn pixels are background there
-    even with ``unlabelled="unknown"``.
-    """
-    chosen = settings.object_classes
-    examples, meaning = understand(examples, dataset, task=settings.task, object_classes=chosen)
-    if settings.unlabelled == "unknown" and meaning.task == "classes":
-        drawn = [e.with_labels(_zero_unknown(e)) for e in examples]
-        left = any((labels == 0).any() for labels in (e.labels for e in drawn))
-        declared = [v for v in (dataset.values if dataset else ()) if v != 0 or left]
-        rest = "what is left of the annotation where 0 is unknown"
-        found = infer_meaning([e.labels for e in drawn], task="classes", declared=declared, by=rest)
-        names = dict(zip(meaning.values, meaning.value_names, strict=False))
-        meaning = replace(found, value_names=tuple(names[v] for v in found.values if v in names))
-        return [e.with_labels(encode(e.labels, meaning)) for e in drawn], meaning
-    encoded = [e.with_labels(encode(e.labels, meaning)) for e in examples]
-    if settings.unlabelled == "unknown":
-        encoded = [e.with_labels(_zero_unknown(e)) for e in encoded]
-    return encoded, meaning
-
-
 def _pixel_sizes(examples: Sequence[Example]) -> tuple[str, ...]:
     """Warnings where the size of a pixel is not the same in all images, or not known in all."""
     usual = usual_pixel_size(examples)
     if usual is None:
         return ()
     stated = {e.name: e.pixel_size_um for e in examples}
-    other = [name for name, size in stated.items() if size is not None and size_ratio(size, usual) >= _ALIKE]
+    other = [name for name, size in stated.items() if size is not None and size_ratio(size, usual) >= SAME_SCALE]
     silent = [name for name, size in stated.items() if size is None]
     shown = " x ".join(f"{n:.4g}" for n in usual)
     warning = f"warning: pixels of {shown} um, as most images state, are taken for all; "
@@ -175,14 +158,6 @@ def _pixel_sizes(examples: Sequence[Example]) -> tuple[str, ...]:
         *((f"{warning}another size is stated by {_shown(other)}: rescale these, or leave them out",) if other else ()),
         *((f"{warning}none is stated by {_shown(silent)}",) if silent else ()),
     )
-
-
-def _zero_unknown(example: Example) -> npt.NDArray[np.int32]:
-    """Labels with -1 for 0, except where the annotation is complete."""
-    undrawn = example.labels == 0
-    if example.complete is not None:
-        undrawn &= ~example.complete
-    return np.where(undrawn, np.int32(-1), example.labels)
 
 
 def _left_out(data: Dataset, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -202,7 +177,11 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
 
 
-def _from_arrays(data: Sequence[Pair], ndim: int | None) -> list[Example]:
+def _from_arrays(data: Iterable[Pair], ndim: int | None) -> list[Example]:
+    try:
+        data = list(data)  # a zip or another iterator too
+    except TypeError as error:
+        raise UsageError(f"data is {type(data).__name__}: give a folder or a list of pairs (image, labels)") from error
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data):
         raise UsageError("data must be a folder or a list of pairs (image, labels); a single pair is [(image, labels)]")
     pairs = [(np.asarray(image), np.asarray(labels)) for image, labels in data]

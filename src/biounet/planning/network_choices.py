@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from biounet.geometry import Geometry, unet_geometry
+from biounet.geometry import Geometry, check_pooling, per_axis, unet_geometry
 from biounet.planning.fingerprint import Fingerprint
 from biounet.planning.rules import Choice, Rule
 from biounet.settings import Settings
@@ -21,7 +21,18 @@ _OBJECT_PX = {2: 45.0, 3: 20.0}  # diameter that the median object shall have be
 _LARGEST_STEM = 4
 _DEEPEST = 4  # as in the paper
 MOST_INPUT = 12.0  # times the output that an input may be
+_STEM, _TILE = "setting network.stem", "setting training.tile"
 _THICK = 2.0  # times the finest axis from which on a pixel is not pooled yet
+
+
+def check_axes(settings: Settings, ndim: int) -> None:
+    """Raise `UsageError` for a setting with another number of axes than the images."""
+    network = settings.network
+    for name, value in ((_STEM, network.stem), (_TILE, settings.training.tile)):
+        if value is not None:
+            per_axis(value, ndim, name)
+    if network.pooling is not None:
+        check_pooling(len(network.pooling) if network.depth is None else network.depth, ndim, network.pooling)
 
 
 def input_size(settings: Settings, found: Fingerprint, geometry: Geometry) -> tuple[int, ...]:
@@ -34,7 +45,7 @@ def planned_tile(settings: Settings, found: Fingerprint) -> tuple[int, ...]:
     """Sides of a sample's output, in pixels: those given, or `SIDE` behind the stem, on coarser axes fewer."""
     given, ndim = settings.training.tile, len(found.largest)
     if given is not None:
-        return (given,) * ndim if isinstance(given, int) else given
+        return per_axis(given, ndim, _TILE)
     side = SIDE[ndim] * largest_of(settings.network.stem)
     return tuple(max(1, round(side * min(found.spacing) / size)) for size in found.spacing)
 
@@ -141,6 +152,5 @@ def largest_of(stem: int | tuple[int, ...] | None) -> int:
 
 
 def _spacing_behind_stem(settings: Settings, found: Fingerprint) -> list[float]:
-    stem = settings.network.stem or 1
-    factors = (stem,) * len(found.spacing) if isinstance(stem, int) else stem
+    factors = per_axis(settings.network.stem or 1, len(found.spacing), _STEM)
     return [size * factor for size, factor in zip(found.spacing, factors, strict=True)]

@@ -40,10 +40,7 @@ _ALIKE = 1.05  # pixels whose sides differ by less are taken as square
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before its first step. ``settings`` have every choice filled in; ``statements`` are printed and stored.
-
-    ``taken_back``: the share of the class weights that is taken back at the end; None: as the held-back images want.
-    """
+    """A run before its first step. ``settings`` have every choice filled in; ``statements`` are printed and stored."""
 
     settings: Settings
     network: nn.Module
@@ -53,7 +50,6 @@ class Plan:
     sampler: Sampler
     precision: str
     statements: tuple[str, ...]
-    taken_back: float | None = None
 
 
 def make_plan(
@@ -169,11 +165,6 @@ def make_sampler(
     largest = np.max([e.labels.shape for e in split.training], axis=0)
     assert settings.training.tile is not None
     tiles = plan_tiles([int(n) for n in largest], geometry, settings.training.tile)
-    task, line = data.meaning.task, settings.loss.line_width
-    of_images = object_classes_of(split.training, data.meaning)
-    labels = [e.labels for e in split.training]
-    counts = class_counts(labels, task=task, classes=data.classes, line_width=line, classes_of=of_images)
-    balanced = class_weights(counts) if settings.loss.class_balance else np.ones(data.classes)
     sizes = data.pixel_size_um
     return Sampler(
         images=tuple(normalisation.apply(e.image) for e in split.training),
@@ -182,17 +173,31 @@ def make_sampler(
         output_size=tiles.output,
         margin=tuple(before for before, _ in geometry.margin),
         spacing=None if sizes is None else _spacing(sizes),
-        task=task,
+        task=data.meaning.task,
         augmentation=Augmentation(**settings.augmentation.model_dump()),
-        class_weights=tuple(float(w) for w in balanced),
+        class_weights=balancing_weights(data, settings, split.training),
         w0=settings.loss.w0,
         sigma=settings.loss.sigma_px,
         reading=settings.loss.reading,
-        line_width=line,
+        line_width=settings.loss.line_width,
         classes=data.classes,
-        classes_of=of_images,
+        classes_of=object_classes_of(split.training, data.meaning),
         balanced=settings.training.balanced,
     )
+
+
+def balancing_weights(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> tuple[float, ...]:
+    """The weight of each class in the loss, by its share of the pixels of these examples; 1 where not balanced."""
+    if not settings.loss.class_balance:
+        return (1.0,) * data.classes
+    counts = class_counts(
+        [e.labels for e in examples],
+        task=data.meaning.task,
+        classes=data.classes,
+        line_width=settings.loss.line_width,
+        classes_of=object_classes_of(examples, data.meaning),
+    )
+    return tuple(float(weight) for weight in class_weights(counts))
 
 
 def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Mapping[int, int], ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,16 @@ class Split:
     training: tuple[Example, ...]
     validation: tuple[Example, ...]
     reason: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain values that differ where two divisions of the same images do."""
+        held_back, learnt = ({e.name for e in side} for side in (self.validation, self.training))
+        both = dict.fromkeys(held_back & learnt, "partly held back")
+        return {
+            "reason": self.reason,
+            "images": dict.fromkeys(learnt, "learnt from") | dict.fromkeys(held_back, "held back") | both,
+        }
 
 
 def split_examples(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from biounet.datasets.examples import size_ratio
 from biounet.errors import UsageError
 from biounet.model_file import Model
-from biounet.planning.data import TrainingData
+from biounet.planning.data import SAME_SCALE, TrainingData
 from biounet.settings import NetworkSettings, Settings, check_settings
-
-_ALIKE = 1.25  # factor between pixel sizes beyond which objects look different to the network
 
 
 def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
@@ -80,7 +78,7 @@ def _scales(model: Model, data: TrainingData) -> list[str]:
     had, has = model.pixel_size_um, data.pixel_size_um
     if had is None or has is None:
         return []
-    if size_ratio(had, has) < _ALIKE:
+    if size_ratio(had, has) < SAME_SCALE:
         return []
     return [f"warning: pixels of {_shown(has)} um, where the model learnt from {_shown(had)} um"]
 

@@ -7,9 +7,9 @@ interruption, another process, another machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from biounet.labels.kinds import weights
 from biounet.labels.reaching import blocks_wanted
 from biounet.model_file import Model
 from biounet.prediction.block_store import FolderStore
-from biounet.prediction.claim import claim, identity_of
-from biounet.prediction.region import Region
+from biounet.prediction.claim import claim, claimed, identity_of
+from biounet.prediction.region import Region, open_region
 from biounet.prediction.request import Request
 from biounet.prediction.stream import Behind
 from biounet.prediction.view import View, open_view
+from biounet.prediction.zarr_results import Targets
 
 Array = npt.NDArray[Any]
 
@@ -78,9 +79,8 @@ class Job:
         """
         if self.region is None:
             return list(self.grid)
-        near, by = self.region.near, self._around()[0]
-        view = self.view
-        return [i for i in self.grid if near(view.item, view.shape, *self.grid.bounds(i), by=by).any()]
+        by = self._around()[0]
+        return [index for index in self.grid if self._near(*self.grid.bounds(index), by).any()]
 
     @cached_property
     def seams(self) -> list[tuple[Index, Index]]:
@@ -98,6 +98,12 @@ class Job:
     def source(self) -> Source:
         """The image as the network sees it."""
         return Source(self.view.shape, lambda start, stop: self.scale.apply(self.view.read(start, stop)))
+
+    def _near(self, start: Place, stop: Place, by: int) -> Array:
+        """Which pixels of a window come within ``by`` pixels of the region."""
+        assert self.region is not None
+        view = self.view
+        return self.region.near(view.item, view.shape, start, stop, by=by, covered=view.covered)
 
     def _around(self) -> tuple[int, int]:
         """Pixels around the region whose objects are needed whole, and around these objects."""
@@ -119,7 +125,6 @@ class Job:
         """Tiles that are not there into which objects of the region go on; to be asked until there are none."""
         if self.region is None or self.model.task == "classes":
             return []
-        region = self.region
         near, reach = self._around()
         # the class of an object is that of all its pixels, also of those outside: its neighbours decide where it ends
         beside = near + reach if len(self.model.classes) > 2 else 0
@@ -127,7 +132,7 @@ class Job:
             self.grid,
             lambda index: (self.store.get(key_of(_TILES, index), "ids")["ids"] & CELL) > 0,
             self.there,
-            lambda start, stop: region.near(self.view.item, self.view.shape, start, stop, by=near),
+            lambda start, stop: self._near(start, stop, near),
             margin=reach,
             neighbours=beside,
         )
@@ -151,10 +156,9 @@ class Job:
             arrays["ids"] = probabilities.argmax(axis=0).astype(np.uint8 if len(probabilities) <= 256 else np.uint16)
         else:
             arrays["ids"] = mark(1 - probabilities[0], instance_settings(self.model.postprocessing))
-        if self.kept == "probabilities":
-            arrays["probabilities"] = probabilities
-        elif self.kept == "weights":
-            arrays["weights"] = weights(probabilities)
+        if self.kept:
+            numbers = weights(probabilities) if self.kept == "weights" else probabilities
+            arrays |= {f"{self.kept}{channel}": part for channel, part in enumerate(numbers)}  # each is read alone
         for number, (low, high) in enumerate(self.seams):
             inner = [(max(a, s), min(b, e)) for a, b, s, e in zip(low, high, start, stop, strict=True)]
             if all(a < b for a, b in inner):
@@ -168,17 +172,21 @@ class Job:
         return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, "ids")[part], dtype)
 
     def read_channel(self, name: str, channel: int, start: Place, stop: Place) -> Array:
-        """One class of "probabilities" or "weights", (*window), from the tiles."""
-        dtype = np.float32 if name == "probabilities" else np.uint16
-        return self.grid.assemble(start, stop, lambda index, part: self._of_tile(index, name, channel)[part], dtype)
+        """One class of "probabilities", float32, or of "weights", uint16, in a window: (*window), from the tiles.
 
-    def _of_tile(self, index: Index, name: str, channel: int | None = None) -> Array:
+        0 in tiles that were left out. Raises `DataError` for a tile that is damaged or gone, or keeps no such thing.
+        """
+        dtype = np.float32 if name == "probabilities" else np.uint16
+        return self.grid.assemble(
+            start, stop, lambda index, part: self._of_tile(index, f"{name}{channel}")[part], dtype
+        )
+
+    def _of_tile(self, index: Index, name: str) -> Array:
         """What a tile left; 0 where it was left out."""
         if self.region is not None and not self.there(index):
             start, stop = self.grid.bounds(index)
             return np.zeros([e - a for a, e in zip(start, stop, strict=True)], np.uint8)
-        found = self._cache.get(key_of(_TILES, index), name)
-        return found if channel is None else np.asarray(found[channel])
+        return self._cache.get(key_of(_TILES, index), name)
 
     def check_seams(self) -> SeamCheck:
         """Windows across seams computed again as one piece, against what the tiles gave."""
@@ -199,54 +207,67 @@ class Job:
         return compare_seams(iter(pairs()))
 
 
-def open_job(
+def open_jobs(
+    model: Model, engine: Engine, regions: Regions, targets: Targets, *, folder: Path, budget: Budget
+) -> Iterator[tuple[Job, list[str]]]:
+    """The jobs of all items, as their folders in ``folder`` say where they were begun, and what is to be said of each.
+
+    A folder of another model, image, region, engine or kind of averaging is emptied first, unless shards have a
+    part in it: raises `UsageError` then. Processes that begin together agree: who writes the plan first decides.
+    """
+    request = targets.request
+    region = open_region(request.region, regions, model.ndim)
+    given = {
+        name: value for name, value in targets.made_by.items() if name != "pixel_size_um"
+    }  # level and shape say it
+    source = identity_of(regions.source)
+    for item in range(regions.item_count(model.ndim)):
+        view, notes = open_view(model, regions, item, request)
+        identity = given | {
+            "input": source,
+            "item": item,
+            "channels": list(view.channels),
+            "shape": list(view.shape),
+            "level": view.level,
+            "kept": _kept(model, request),
+            "tile": request.tile,
+        }
+        store = FolderStore(folder / str(item))
+        decide = partial(_decided, view, engine, request, budget)
+        stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+        job = _job(model, engine, view, request=request, store=store, region=region, stored=stored)
+        if region is not None:
+            notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
+        if (there := len(job.wanted) - len(job.missing())) and not request.merge:
+            notes.append(f"{there} of {len(job.wanted)} tiles are there already")
+        yield job, notes
+
+
+def open_claimed(model: Model, engine: Engine, regions: Regions, item: int, request: Request, *, folder: Path) -> Job:
+    """The job of an item as another process began it in ``folder``; raises `DataError` where none did."""
+    view, _ = open_view(model, regions, item, request)
+    region, store = open_region(request.region, regions, model.ndim), FolderStore(folder)
+    return _job(model, engine, view, request=request, store=store, region=region, stored=claimed(store))
+
+
+def _decided(view: View, engine: Engine, request: Request, budget: Budget) -> dict[str, Any]:
+    return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
+
+
+def _job(
     model: Model,
     engine: Engine,
-    regions: Regions,
-    item: int,
-    request: Request,
+    view: View,
     *,
-    folder: Path,
-    budget: Budget,
+    request: Request,
+    store: FolderStore,
     region: Region | None,
-) -> tuple[Job, list[str]]:
-    """The job of an item, as its folder says where it was begun before, and what is to be said of it.
-
-    ``region``: that of the request, opened. A folder of another model, image, region, engine or kind of
-    averaging is emptied first, unless shards have a part in it: raises `UsageError` then. Processes that begin
-    together agree: who writes the plan first decides.
-    """
-    view, notes = open_view(model, regions, item, request)
-    kept = _kept(model, request)
-    identity = {
-        "model": model.sha256,
-        "input": identity_of(regions.source),
-        "item": item,
-        "channels": list(view.channels),
-        "shape": list(view.shape),
-        "level": view.level,
-        "engine": engine.name,
-        "precision": engine.precision,
-        "tta": request.tta,
-        "kept": kept,
-        "tile": request.tile,
-        "region": region and region.identity,
-        "postprocessing": dict(model.postprocessing),
-    }
-    store = FolderStore(folder)
-
-    def decide() -> dict[str, Any]:
-        return {"output": list(budget.plan(view.shape, engine, request.tile).output)}
-
-    stored = claim(store, identity, decide, shared=request.merge or request.shard is not None)
+    stored: Mapping[str, Any],
+) -> Job:
+    """``stored``: the plan that stands in the folder."""
     plan = plan_tiles(view.shape, engine.geometry, tuple(stored["output"]))
     scale = _scale(model, view, store)
-    job = Job(model, engine, view, plan, scale, request.tta, kept, store, region)
-    if region is not None:
-        notes += [*region.notes, f"{len(job.wanted)} of {len(job.grid)} tiles come near the region"]
-    if (there := len(job.wanted) - len(job.missing())) and not request.merge:
-        notes.append(f"{there} of {len(job.wanted)} tiles are there already")
-    return job, notes
+    return Job(model, engine, view, plan, scale, request.tta, _kept(model, request), store, region)
 
 
 def _scale(model: Model, view: View, store: FolderStore) -> Scale:
@@ -259,6 +280,6 @@ def _scale(model: Model, view: View, store: FolderStore) -> Scale:
 
 
 def _kept(model: Model, request: Request) -> str:
-    if "probabilities" in request.save or set(request.save) - {"labels", "overlay", "ome-zarr"}:
+    if set(request.save) - {"labels", "overlay", "ome-zarr"}:
         return "probabilities"
     return "weights" if model.task == "instances" and len(model.classes) > 2 else ""

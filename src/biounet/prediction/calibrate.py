@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,21 @@ from biounet.prediction.inputs import find_inputs, select_channels
 _MOST_IMAGES = 16
 
 
+def calibration_images(images: str) -> list[Path]:
+    """The images of a file, folder or pattern that crops are taken from: 16 at most, evenly chosen."""
+    paths = find_inputs([images])
+    return paths[:: -(-len(paths) // _MOST_IMAGES)]
+
+
 def crops_of(
     model: Model, images: str, *, channels: Sequence[int | str] | None = None
 ) -> tuple[npt.NDArray[np.float16], ...]:
-    """Normalised crops of the images of a file, folder or pattern, 16 images at most, evenly chosen.
+    """Normalised crops of `calibration_images`, float16 (C, *spatial).
 
     ``channels``: as for prediction. Raises `DataError` where images cannot be used.
     """
     found: list[npt.NDArray[Any]] = []
-    paths = find_inputs([images])
-    for path in paths[:: -(-len(paths) // _MOST_IMAGES)]:
+    for path in calibration_images(images):
         image = read_image(path)
         check_finite(image, path)
         stated = image.channel_names

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.prediction.block_store import FolderStore
 
+_PLAN = "plan.json"
 _NAMED = {  # what tells tiles from others, by the names of the command line
-    "model": "model",
+    "biounet": "version of biounet",
+    "model_sha256": "model",
     "input": "image, or it was changed",
     "channels": "--channels",
     "level": "--pixel-size",
     "shape": "--pixel-size",
     "engine": "engine",
+    "engine_file": "file of --engine",
     "precision": "--precision",
+    "calibration": "--calibrate",
     "tta": "--tta",
     "kept": "--save",
     "tile": "--tile",
@@ -28,16 +33,38 @@ _NAMED = {  # what tells tiles from others, by the names of the command line
     "postprocessing": "post-processing",
 }
 _TOGETHER_S = 1.0  # within which processes begin together
-_LONG = ("model", "input", "channels", "level", "shape", "kept", "region", "postprocessing")  # whose values say little
+_SHOWN = ("biounet", "engine", "precision", "tta", "tile")  # whose values say something
+_ADDED = "labels"  # the folder in OME-Zarr images that labels are written into
+_LISTS = ("zarr.json", ".zmetadata")  # ends of names of what lists labels, too
 
 
 def identity_of(path: Path) -> dict[str, Any]:
-    """What tells an input from another: its name, size and time of change."""
+    """What tells an input from another: its name, and names, sizes and times of change of the files with its pixels.
+
+    Those are all files of a folder, but for labels in it and what lists them; of a MIRAX slide also those of the
+    folder beside it. Raises `DataError` where they cannot be read.
+    """
+    beside = path.with_suffix("")
     try:
-        facts = os.stat(path)
+        files = [*_files(path), *(_files(beside) if path.suffix.lower() == ".mrxs" and beside.is_dir() else ())]
+        facts = [(file.relative_to(path.parent).as_posix(), file.stat()) for file in files]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    return {"name": path.name, "bytes": facts.st_size, "changed": facts.st_mtime_ns}
+    lines = [f"{name} {fact.st_size} {fact.st_mtime_ns}\n" for name, fact in facts]
+    return {
+        "name": path.name,
+        "bytes": sum(fact.st_size for _, fact in facts),
+        "files": hashlib.sha256("".join(sorted(lines)).encode()).hexdigest(),
+    }
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file itself, or the files in a folder that hold pixels."""
+    if not path.is_dir():
+        yield path
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if name != _ADDED]
+        yield from (Path(folder, name) for name in names if not name.endswith(_LISTS))
 
 
 def claim(
@@ -47,15 +74,10 @@ def claim(
 
     The tiles of another identity go, unless the folder is ``shared``: they may be the work of other shards.
     """
-    path = store.folder / "plan.json"
+    path = store.folder / _PLAN
     plain = json.loads(json.dumps(identity))
     for _ in range(100):
-        try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            stored = {}
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
+        stored = _read(path)
         if stored and stored.get("identity") == plain:
             return stored
         if stored and shared:
@@ -78,11 +100,29 @@ def claim(
     raise BiounetError(f"{path}: other processes work in this folder on something else; give each its own --out")
 
 
+def claimed(store: FolderStore) -> dict[str, Any]:
+    """What stands in the folder's plan, for work that another process began. Raises `DataError` where there is none."""
+    stored = _read(store.folder / _PLAN)
+    if not stored:
+        raise DataError(f"{store.folder}: no work was begun here, or it is not the folder that all see; check --out")
+    return stored
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A plan; empty where there is none."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete the folder and run again") from error
+
+
 def _unlike(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """What tells the tiles in a folder from those that are asked for."""
     known = [(key, name) for key, name in _NAMED.items() if there.get(key) != asked.get(key)]
     said = [
-        name if key in _LONG else f"{name} {_shown(there.get(key))} (now {_shown(asked.get(key))})"
+        f"{name} {_shown(there.get(key))} (now {_shown(asked.get(key))})" if key in _SHOWN else name
         for key, name in known
     ]
     return (

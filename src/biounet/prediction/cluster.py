@@ -6,6 +6,7 @@ under one name. Tiles that a lost worker had finished stay; the others are given
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -15,16 +16,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from biounet.errors import BiounetError, UsageError
+import numpy as np
+import numpy.typing as npt
+
+from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.regions import open_regions
-from biounet.inference.engines import Engine, make_engine
+from biounet.inference.engines import LEAST_AGREEMENT, Engine, choose_engine
 from biounet.inference.exported import open_model
-from biounet.inference.memory import CACHE_BYTES, Budget, process_bytes
+from biounet.inference.memory import CACHE_BYTES
 from biounet.inference.packages import import_or_refuse
 from biounet.labels.blocks import Index
 from biounet.model_file import Model
-from biounet.prediction.blocks import Job, open_job
-from biounet.prediction.region import open_region
+from biounet.prediction.blocks import Job, open_claimed
+from biounet.prediction.made_by import engine_digest
+from biounet.prediction.region import AUTO
 from biounet.prediction.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
@@ -34,13 +39,28 @@ _RETRIES = 3  # for parts whose worker was lost
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a worker makes the engine that this process has."""
+    """How a worker makes the engine that this process has.
+
+    ``engine``: a name, or the path of an exported network. ``threads``: 0 for as many as there are cores.
+    ``calibration``: crops in place of the model's own, each `packed`, so that recipes can be compared. ``sha256``: of
+    the model and of the exported network, where they are to be checked.
+    """
 
     model: Path
     engine: str
     precision: str
     device: str
-    threads: int | None = None
+    threads: int = 0
+    calibration: tuple[bytes, ...] | None = None
+    least_agreement: float = LEAST_AGREEMENT
+    sha256: tuple[str, str | None] | None = None
+
+
+def packed(crop: npt.NDArray[Any]) -> bytes:
+    """An array as an ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, crop, allow_pickle=False)
+    return file.getvalue()
 
 
 class Cluster:
@@ -96,14 +116,14 @@ class Cluster:
             futures = self._submit(job, request, missing)
         for future in self._dask.as_completed(futures):
             try:
-                future.result()
-            except BiounetError:
-                raise
+                wrong = future.result()
             except Exception as error:
                 raise BiounetError(
                     f"--cluster {self.address}: a worker failed ({type(error).__name__}: "
                     f"{' '.join(str(error).split())[:200]}); the same command goes on where it was"
                 ) from error
+            if wrong is not None:
+                raise wrong
             for _ in futures[future]:
                 told()
 
@@ -119,6 +139,8 @@ class Cluster:
         size = max(1, -(-len(missing) // (workers * _PARTS_A_WORKER)))
         parts = [missing[first : first + size] for first in range(0, len(missing), size)]
         source, folder = job.path.resolve(), job.store.folder.resolve()
+        if request.region not in (None, AUTO):
+            request = replace(request, region=str(Path(request.region).resolve()))
         return {
             self._client.submit(
                 compute_part, self.recipe, source, job.view.item, request, folder, part, retries=_RETRIES, pure=False
@@ -134,23 +156,33 @@ def compute_part(
     request: Request,
     folder: Path,
     part: Sequence[Index],
-) -> int:
-    """What a worker does: these tiles of an item, as the plan in the folder says; how many they are."""
-    model, engine = _tools(recipe)
-    budget = Budget(1 << 62, process_bytes())  # tiles were decided by who wrote the plan
-    with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
-        region = open_region(request.region, regions, model.ndim)
-        job, _ = open_job(model, engine, regions, item, request, folder=folder, budget=budget, region=region)
-        job.compute(part)
-    return len(part)
+) -> BiounetError | None:
+    """What a worker does: these tiles of an item, as the plan in the folder says; returns what is wrong, if it is.
+
+    Raised, an error would be tried again, and each time printed with where in the code it arose.
+    """
+    try:
+        model, engine = _tools(recipe)
+        with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
+            open_claimed(model, engine, regions, item, request, folder=folder).compute(part)
+    except BiounetError as error:
+        return error
+    return None
 
 
 @lru_cache(maxsize=2)
 def _tools(recipe: Recipe) -> tuple[Model, Engine]:
     """Model and engine of a worker, made once."""
-    if recipe.threads is not None:
-        import torch
-
-        torch.set_num_threads(recipe.threads)
-    model = open_model(recipe.model)
-    return model, make_engine(model, engine=recipe.engine, device=recipe.device, precision=recipe.precision)
+    model, crops = open_model(recipe.model), recipe.calibration
+    if recipe.sha256 not in (None, (model.sha256, engine_digest(recipe.engine))):
+        raise DataError(f"{recipe.model}: it or its engine is another one for this worker; all must see the same files")
+    choice = choose_engine(
+        model,
+        engine=recipe.engine,
+        device=recipe.device,
+        precision=recipe.precision,
+        calibration=None if crops is None else [np.load(io.BytesIO(crop)) for crop in crops],
+        least_agreement=recipe.least_agreement,
+        threads=recipe.threads,
+    )
+    return model, choice.engine

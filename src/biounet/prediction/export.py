@@ -16,25 +16,36 @@ from biounet.exchange.objects import Objects, mean_probability
 from biounet.exchange.save import EXPORTS, save_objects
 from biounet.images.formats import stem_name
 from biounet.images.image import Image
+from biounet.images.regions import Regions
 from biounet.inference.predict import Prediction
 from biounet.labels.components import components
 from biounet.model_file import Model
+from biounet.prediction.scale import pixel_size
+from biounet.prediction.stack import place_in_stack
 
 EXPORTED = (*EXPORTS, "ctc")
 
 
-def objects_of(model: Model, image: Image, item: npt.NDArray[Any], found: Prediction, index: int | None) -> Objects:
+def objects_of(
+    model: Model,
+    image: Image | Regions,
+    item: npt.NDArray[Any],
+    found: Prediction,
+    index: int | None,
+    *,
+    given: tuple[float, ...] | None = None,
+) -> Objects:
     """The objects of one predicted plane or volume; of a class model the face-connected pieces of each class.
 
     ``item``: its pixels (C, *spatial) as the model saw them. ``index``: which item of its image it is, None
-    where it is the only one.
+    where it is the only one. ``given``: pixel size in um in place of what the file states.
     """
     labels, classes = found.labels, found.classes
     if model.task == "classes":
         labels = components(found.labels)
         classes = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
         classes[labels] = found.labels
-    z, t = _place(image, model.ndim, index)
+    z, t = place_in_stack(image, model.ndim, index)
     return Objects(
         labels,
         stem_name(image.source),
@@ -43,9 +54,10 @@ def objects_of(model: Model, image: Image, item: npt.NDArray[Any], found: Predic
         classes,
         model.classes,
         mean_probability(labels, found.probabilities, classes),
-        image.pixel_size(model.ndim),
+        pixel_size(image, given, model.ndim),
         z=z,
         t=t,
+        file_channels=image.size("C"),
     )
 
 
@@ -65,13 +77,3 @@ def check_frames(inputs: Sequence[Path], kinds: Sequence[str]) -> None:
         raise UsageError(
             f"--save ctc: {wrong[0]} does not say which frame it is; name the files t000, t001, ..., or give one stack"
         )
-
-
-def _place(image: Image, ndim: int, index: int | None) -> tuple[int | None, int | None]:
-    """z and t from 0 of an item, None where the image has no such axis or is one item."""
-    if index is None:
-        return None, None
-    if ndim == 3 or "Z" not in image.axes:
-        return None, index
-    depth = image.array.shape[image.axes.index("Z")]
-    return index % depth, index // depth if "T" in image.axes or "I" in image.axes else None

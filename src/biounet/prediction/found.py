@@ -17,7 +17,6 @@ from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
 from biounet.labels.kinds import weigh, weights
 from biounet.prediction.blocks import Job
 from biounet.prediction.gallery import Seen
-from biounet.prediction.region import Region
 from biounet.prediction.thumbnail import thumbnail
 from biounet.prediction.view import Read
 
@@ -26,7 +25,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The result of one item: ``labels(start, stop)`` on the grid of the file, and how many objects or classes.
+    """The result of one item: ``labels(start, stop)`` on the grid of the file, and their largest, as ``count``.
 
     ``classes``: that of every object by id, int32 (count + 1,), where there are several kinds of them.
     """
@@ -65,34 +64,41 @@ def find(job: Job, budget: Budget) -> Found:
     """Objects, joined across tiles, or classes of an item whose tiles are all there."""
     model, view = job.model, job.view
     if model.task == "classes":
-        found = Found(job, view.on_file(job.read_ids), len(model.classes) - 1, None)
-    else:
-        settings = instance_settings(model.postprocessing)
-        side = budget.block(view.ndim, reach(settings))
-        grid = Grid(view.shape, tuple(min(side, n) for n in view.shape))
-        # blocks of another side, as another memory limit makes, are others; made again sooner than forced to disk
-        store = job.store.within(f"objects-{side}", lasting=False)
-        joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
-        classes = _object_classes(job, joined) if len(model.classes) > 2 else None
-        found = Found(job, view.on_file(joined.read), joined.count, classes)
-    return found if job.region is None else _inside(found, job.region, budget)
+        read = _cut(view.on_file(job.read_ids), job)
+        grid = _file_grid(job, budget)
+        return Found(job, read, max(int(read(*grid.bounds(index)).max()) for index in grid), None)
+    settings = instance_settings(model.postprocessing)
+    side = budget.block(view.ndim, reach(settings))
+    grid = Grid(view.shape, tuple(min(side, n) for n in view.shape))
+    # blocks of another side, as another memory limit makes, are others; made again sooner than forced to disk
+    store = job.store.within(f"objects-{side}", lasting=False)
+    joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
+    classes = _object_classes(job, joined) if len(model.classes) > 2 else None
+    found = Found(job, view.on_file(joined.read), joined.count, classes)
+    return found if job.region is None else _renumbered(found, budget)
 
 
-def _inside(found: Found, region: Region, budget: Budget) -> Found:
-    """What of a result lies in the region, objects numbered anew by their first pixel there."""
-    job = found.job
-
-    def cut(start: Place, stop: Place) -> Array:
-        return np.where(region.inside(job.view.item, start, stop), found.labels(start, stop), 0)
-
-    if job.model.task == "classes":
-        return Found(job, cut, found.count, None)
+def _file_grid(job: Job, budget: Budget) -> Grid:
+    """Blocks of the file's grid, of which several are in memory at once."""
     side = budget.block(job.view.ndim, 0)
-    grid = Grid(region.full, tuple(min(side, n) for n in region.full))
-    table = numbers_by_first_pixel(cut, grid, found.count)
+    return Grid(job.view.file_shape, tuple(min(side, n) for n in job.view.file_shape))
+
+
+def _cut(read: Read, job: Job) -> Read:
+    """The same ids, 0 outside the region."""
+    region, item = job.region, job.view.item
+    if region is None:
+        return read
+    return lambda start, stop: np.where(region.inside(item, start, stop), read(start, stop), 0)
+
+
+def _renumbered(found: Found, budget: Budget) -> Found:
+    """The objects that lie in the region, numbered anew by their first pixel there."""
+    cut = _cut(found.labels, found.job)
+    table = numbers_by_first_pixel(cut, _file_grid(found.job, budget), found.count)
     kept = np.argsort(table, kind="stable")[np.count_nonzero(table == 0) :]  # ids in their new order
     classes = None if found.classes is None else np.concatenate([found.classes[:1], found.classes[kept]])
-    return Found(job, lambda start, stop: table[cut(start, stop)], len(kept), classes)
+    return Found(found.job, lambda start, stop: table[cut(start, stop)], len(kept), classes)
 
 
 def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:

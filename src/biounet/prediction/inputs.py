@@ -14,7 +14,7 @@ from biounet.datasets.layouts import OUTPUT_SUFFIXES, find_dataset
 from biounet.datasets.pairing import LABEL_SUFFIXES
 from biounet.errors import BiounetError, DataError, UsageError
 from biounet.images.channels import find_channels
-from biounet.images.foreign import advice
+from biounet.images.foreign import advice, foreign_format
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
@@ -61,19 +61,26 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None, notes:
 
 def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     inside = sorted(p for p in folder.iterdir() if known_suffix(p) and not p.name.startswith("."))
+    foreign = sorted(p for p in folder.iterdir() if foreign_format(p))
     if not inside and (what := advice(sorted(folder.iterdir()))):
         raise DataError(f"{folder}: {what}")
     if not inside:
         inside = _of_dataset(folder)
         notes.append(f"{folder}: a data set, of which the {len(inside)} annotated images are predicted")
+    elif foreign:
+        notes.append(f"{folder}: {_some(foreign)} left out: {advice(foreign)}")
     stems = {stem_name(p) for p in inside}
     beside = [p for p in inside if _image_of(stem_name(p)) - {stem_name(p)} & stems]
     if beside:
-        named = ", ".join(p.name for p in beside[:_MOST_NAMED]) + (", ..." if len(beside) > _MOST_NAMED else "")
         notes.append(
-            f"{folder}: {named} left out: annotations or results of the images beside them; name files to predict them"
+            f"{folder}: {_some(beside)} left out: annotations or results of the images beside them; "
+            "name files to predict them"
         )
     return [p for p in inside if p not in beside]
+
+
+def _some(files: Sequence[Path]) -> str:
+    return ", ".join(p.name for p in files[:_MOST_NAMED]) + (", ..." if len(files) > _MOST_NAMED else "")
 
 
 def _of_dataset(folder: Path) -> list[Path]:

@@ -18,14 +18,14 @@ from biounet.inference.engines import Engine
 from biounet.inference.memory import CACHE_BYTES, Budget
 from biounet.inference.predict import show_bytes, tile_memory
 from biounet.model_file import Model
-from biounet.prediction.blocks import Job, open_job
+from biounet.prediction.blocks import Job, open_jobs
 from biounet.prediction.cluster import Cluster
 from biounet.prediction.found import find
 from biounet.prediction.gallery import Seen
-from biounet.prediction.large_results import results_of
-from biounet.prediction.region import open_region
+from biounet.prediction.large_results import refuse_too_large, results_of
 from biounet.prediction.request import Done, Listener, Request
 from biounet.prediction.results import write_results
+from biounet.prediction.said import is_constant, said_of_constant
 from biounet.prediction.zarr_results import Targets
 from biounet.words import counted
 
@@ -56,21 +56,20 @@ def predict_large(
     request, done = targets.request, Done(str(path), stem_name(path))
     folder = folder_of(request.out, done.name)
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+        refuse_too_large(model, regions, request, budget)
         items = regions.item_count(model.ndim)
-        region = open_region(request.region, regions, model.ndim)
-        jobs = []
-        for item in range(items):
-            job, notes = open_job(
-                model, engine, regions, item, request, folder=folder / str(item), budget=budget, region=region
-            )
+        jobs: list[Job] = []
+        for job, notes in open_jobs(model, engine, regions, targets, folder=folder, budget=budget):
             jobs.append(job)
-            if item == 0:
+            if len(jobs) == 1:
                 done.plan = str(job.plan)
                 done.notes = [*regions.notes, *notes]
                 listen(_plan_line(job, items, budget), 0, 0)
-                for note in done.notes:
-                    listen(f"{path.name}: {note}", 0, 0)
-        if region is not None and not any(job.wanted for job in jobs):
+        channels = jobs[0].view.channels
+        done.notes += said_of_constant([is_constant(regions, item, channels, ndim=model.ndim) for item in range(items)])
+        for note in done.notes:
+            listen(f"{path.name}: {note}", 0, 0)
+        if (region := jobs[0].region) is not None and not any(job.wanted for job in jobs):
             _clear(jobs, folder)
             raise DataError(f"--region {region.name}: has no pixel in {path}; is it drawn on another image?")
         _compute(jobs, request, listen, cluster)
@@ -80,7 +79,7 @@ def predict_large(
         found = [find(job, budget) for job in jobs]
         shape = jobs[0].view.file_shape
         done.shape = shape if items == 1 else (items, *shape)
-        write_results(results_of(found, request, budget), targets, done)
+        write_results(results_of(found, request), targets, done)
         if show is not None:
             show(found[len(found) // 2].seen)
         check = jobs[0].check_seams()
@@ -91,17 +90,14 @@ def predict_large(
 
 
 def begin_large(
-    model: Model, engine: Engine, path: Path, request: Request, *, budget: Budget, cluster: Cluster
+    model: Model, engine: Engine, path: Path, targets: Targets, *, budget: Budget, cluster: Cluster
 ) -> None:
     """Give out all tiles of a file to a cluster, so that small files are computed side by side, too."""
-    folder = folder_of(request.out, stem_name(path))
+    folder = folder_of(targets.request.out, stem_name(path))
     with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
-        region = open_region(request.region, regions, model.ndim)
-        for item in range(regions.item_count(model.ndim)):
-            job, _ = open_job(
-                model, engine, regions, item, request, folder=folder / str(item), budget=budget, region=region
-            )
-            cluster.begin(job, request)
+        refuse_too_large(model, regions, targets.request, budget)
+        for job, _ in open_jobs(model, engine, regions, targets, folder=folder, budget=budget):
+            cluster.begin(job, targets.request)
 
 
 def _clear(jobs: list[Job], folder: Path) -> None:

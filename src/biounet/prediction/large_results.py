@@ -11,29 +11,29 @@ import numpy.typing as npt
 
 from biounet.errors import UsageError
 from biounet.exchange.objects import Objects
-from biounet.images.image import Image
+from biounet.images.regions import Regions
 from biounet.inference.memory import Budget
 from biounet.inference.predict import Prediction, show_bytes
 from biounet.labels.blocks import Place
+from biounet.model_file import Model
 from biounet.prediction.export import EXPORTED, objects_of
 from biounet.prediction.found import Found
 from biounet.prediction.request import Request
 from biounet.prediction.results import Results
-from biounet.prediction.scale import pixel_size
+from biounet.prediction.stack import stack_axes
 from biounet.prediction.view import Read
 from biounet.prediction.zarr_results import Ids
 
 Array = npt.NDArray[Any]
 
 
-def results_of(found: Sequence[Found], request: Request, budget: Budget) -> Results:
+def results_of(found: Sequence[Found], request: Request) -> Results:
     """What was found in a file whose pixels stay where they are, a stack of items first where it is one."""
     several = len(found) > 1
     job = found[0].job
     view, model, regions = job.view, job.model, job.view.regions
     shape = (len(found), *view.file_shape) if several else view.file_shape
-    axes = ("T" if several else "") + "ZYX"[-view.ndim :]
-    size = pixel_size(regions, request.pixel_size_um, view.ndim)
+    axes, size = stack_axes(regions, view.ndim, len(found), request.pixel_size_um)
 
     def ids(kind: str, readers: list[Read], largest: int) -> Ids:
         return Ids(kind, _stacked(readers) if several else readers[0], shape, largest, axes, size)
@@ -54,7 +54,7 @@ def results_of(found: Sequence[Found], request: Request, budget: Budget) -> Resu
         len(model.classes),
         _probabilities(found),
         overlaid,
-        lambda: [_objects(one, index if several else None, budget) for index, one in enumerate(found)],
+        lambda: [_objects(one, index if several else None, request) for index, one in enumerate(found)],
         (np.stack(masks) if several else masks[0]) if masks else None,
     )
 
@@ -84,20 +84,27 @@ def _probabilities(found: Sequence[Found]) -> Read:
     return read
 
 
-def _objects(one: Found, index: int | None, budget: Budget) -> Objects:
+def refuse_too_large(model: Model, regions: Regions, request: Request, budget: Budget) -> None:
+    """Raise `UsageError` where objects are to be written for other programs and an item does not fit in memory."""
+    if request.shard is not None or not set(request.save) & set(EXPORTED):
+        return
+    pixel = 12 + 4 * len(model.classes) + regions.dtype.itemsize * len(model.channels)
+    needed = math.prod(regions.spatial_shape(model.ndim)) * pixel
+    if needed > budget.limit - budget.base:
+        raise UsageError(
+            f"{regions.source}: objects as {', '.join(EXPORTED)} are traced in memory, about "
+            f"{show_bytes(needed + budget.base)} of {show_bytes(budget.limit)}; raise --memory, or save labels and "
+            "trace them in parts"
+        )
+
+
+def _objects(one: Found, index: int | None, request: Request) -> Objects:
     """The objects of an item for other programs, which are traced in memory."""
     job, view = one.job, one.job.view
     regions, full, start = view.regions, view.file_shape, (0,) * view.ndim
     classes = range(len(job.model.classes))
-    needed = math.prod(full) * (12 + 4 * len(classes) + regions.dtype.itemsize * len(view.channels))
-    if needed > budget.limit - budget.base:
-        kinds = ", ".join(EXPORTED)
-        raise UsageError(
-            f"{regions.source}: objects as {kinds} are traced in memory, about {show_bytes(needed + budget.base)} "
-            f"of {show_bytes(budget.limit)}; raise --memory, or save labels and trace them in parts"
-        )
     labels = one.labels(start, full).astype(np.int32)
     maps = np.stack([one.probabilities(channel, start, full) for channel in classes])
     pixels = regions.read_item(view.item, ndim=view.ndim)[list(view.channels)]
-    image = Image(pixels, "C" + "ZYX"[-view.ndim :], regions.pixel_size_um, regions.source)
-    return objects_of(job.model, image, pixels, Prediction(labels, maps, job.plan, one.classes), index)
+    prediction = Prediction(labels, maps, job.plan, one.classes)
+    return objects_of(job.model, regions, pixels, prediction, index, given=request.pixel_size_um)

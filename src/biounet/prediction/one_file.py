@@ -18,6 +18,7 @@ from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
 from biounet.prediction.request import Done
 from biounet.prediction.results import Results, reader_of
+from biounet.prediction.stack import stack_axes
 from biounet.prediction.zarr_results import Ids
 
 
@@ -46,8 +47,7 @@ class File:
         assert self.image is not None
         several = len(self.found) > 1
         first, middle = self.found[0], len(self.items) // 2
-        axes = ("T" if several else "") + "ZYX"[-model.ndim :]
-        size = self.image.pixel_size(model.ndim)
+        axes, size = stack_axes(self.image, model.ndim, len(self.found))
 
         def ids(kind: str, arrays: Sequence[npt.NDArray[np.int32]]) -> Ids:
             array = np.stack(arrays) if several else arrays[0]

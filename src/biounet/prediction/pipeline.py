@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import BiounetError
+from biounet.errors import BiounetError, DataError
 from biounet.images.formats import read_header, read_image, stem_name
 from biounet.images.image import check_finite, planes
 from biounet.inference.averaging import views
@@ -70,6 +70,7 @@ class Pipeline:
         self.tiles_done = self.tiles_known = 0
         self.waiting: list[tuple[File, int]] = []  # images that may share a batch
         self.said: set[str] = set()
+        self.told_failed: set[Path] = set()
         self.several = False
         self.said_time = False
 
@@ -93,6 +94,9 @@ class Pipeline:
                 self._remark(file)
                 self._take(file, file.plan, writer)
             self._flush(writer)
+        for file in files:
+            if file.error is not None:
+                self._tell_failed(file)
         return files
 
     def _take(self, file: File, plan: TilePlan, writer: Behind) -> None:
@@ -127,7 +131,7 @@ class Pipeline:
             self.targets.check(path)
             if self.targets.done_before(path, blocks=folder_of(self.request.out, stem_name(path))):
                 return
-            begin_large(self.model, self.engine, path, self.request, budget=self.budget, cluster=self.cluster)
+            begin_large(self.model, self.engine, path, self.targets, budget=self.budget, cluster=self.cluster)
 
     def _batch(self, plan: TilePlan) -> int:
         return tiles_at_once(plan, self.engine, memory=self._tile_memory())
@@ -190,26 +194,35 @@ class Pipeline:
         plan = group[0][0].plan
         assert plan is not None
         start = time.perf_counter()
+        ready = [(file, index, image) for file, index in group if (image := self._normalised(file, index)) is not None]
+        found: list[Float32] = []
         try:
-            images = [self.model.normalisation.apply(file.items[index]) for file, index in group]
+            images = [image for *_, image in ready]
             found = predict_probabilities(
                 self.engine, images, plan, tta=self.request.tta, batch=self._batch(plan), progress=self._told(plan)
             )
+            for (file, index, image), probabilities in zip(ready, found, strict=True):
+                if index == 0:
+                    self._check_seams(file, image, plan, probabilities)
         except BiounetError as error:
-            for file, _ in group:
+            for file, *_ in ready:
                 file.fails(error)
-            found, images = [], []
-        for (file, index), image, probabilities in zip(group, images, found, strict=True):
-            if index == 0:
-                self._check_seams(file, image, plan, probabilities)
         self.tiles_done += len(group) * len(plan)
         seconds = (time.perf_counter() - start) / len(group)
-        for (file, index), probabilities in zip(group, found, strict=False):
+        for (file, index, _), probabilities in zip(ready, found, strict=False):  # none where the engine failed
             writer.submit(self._segment, file, index, probabilities)
         for file, index in group:
             file.done.seconds += seconds
             if index == len(file.items) - 1:
                 self._end(file, writer)
+
+    def _normalised(self, file: File, index: int) -> Float32 | None:
+        """One image of a file as the network sees it; None where something is wrong with the file."""
+        try:
+            return None if file.error is not None else self.model.normalisation.apply(file.items[index])
+        except DataError as error:
+            file.fails(DataError(f"{file.path}: {error}"))
+            return None
 
     def _check_seams(self, file: File, image: Float32, plan: TilePlan, probabilities: Float32) -> None:
         """Some windows across borders of tiles computed again as one piece, of the first image of a file."""
@@ -240,6 +253,14 @@ class Pipeline:
 
     def _segment(self, file: File, index: int, probabilities: Float32) -> None:
         start = time.perf_counter()
+        try:
+            if file.error is None:
+                self._take_objects(file, index, probabilities)
+        except BiounetError as error:
+            file.fails(error)
+        file.done.seconds += time.perf_counter() - start
+
+    def _take_objects(self, file: File, index: int, probabilities: Float32) -> None:
         assert file.image is not None
         assert file.plan is not None
         found = prediction_of(self.model, probabilities, file.plan)
@@ -251,26 +272,26 @@ class Pipeline:
         if "probabilities" not in self.request.save:
             found = replace(found, probabilities=probabilities[:, :0].copy())
         file.found.append(found)
-        file.done.seconds += time.perf_counter() - start
 
     def _end(self, file: File, writer: Behind) -> None:
+        if file.done.done_before:
+            self.listen(f"{file.done.name}: done before by the same model with the same settings", 0, 0)
+            return
         if file.error is not None:
             self._tell_failed(file)
-        elif file.done.done_before:
-            self.listen(f"{file.done.name}: done before by the same model with the same settings", 0, 0)
-        else:
-            writer.submit(self._write, file)
+        writer.submit(self._write, file)
 
     def _tell_failed(self, file: File) -> None:
-        """Of several inputs; that of one is raised."""
-        if self.several:
+        """Of several inputs, each once; that of one is raised."""
+        if self.several and file.path not in self.told_failed:
+            self.told_failed.add(file.path)
             self.listen(f"failed: {file.done.error}", 0, 0)
 
     def _write(self, file: File) -> None:
         start = time.perf_counter()
         try:
-            assert file.image is not None
-            write_results(file.results(self.model), self.targets, file.done)
+            if file.error is None:
+                write_results(file.results(self.model), self.targets, file.done)
         except BiounetError as error:
             file.fails(error)
         file.image, file.items, file.found, file.exports = None, [], [], []

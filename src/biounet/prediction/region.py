@@ -24,7 +24,6 @@ from biounet.images.image import Header
 from biounet.images.regions import Regions, open_regions
 from biounet.images.tissue import Tissue, find_tissue
 from biounet.labels.blocks import Place
-from biounet.prediction.claim import identity_of
 
 Mask = npt.NDArray[np.bool_]
 Read = Callable[[Place, Place], npt.NDArray[Any]]
@@ -38,13 +37,12 @@ _AT_ONCE = 1 << 22  # pixels of a region that are looked at together
 class Region:
     """Pixels inside, on a grid of its own that covers images of shape ``full``.
 
-    ``name`` as it was given; ``identity``: what tells it from others; ``grid``: its shape per item, ``factors``
+    ``name`` as it was given; ``grid``: its shape per item, ``factors``
     times smaller than ``full``. ``read(item, start, stop)``: bool windows of ``grid``. ``notes``: what is
     to be said of it; ``masks``: of each item, where it was found in the image.
     """
 
     name: str
-    identity: Any
     full: tuple[int, ...]
     grid: tuple[int, ...]
     factors: tuple[int, ...]
@@ -62,19 +60,20 @@ class Region:
         found = self.read(item, low, [int(place[-1]) + 1 for place in places])
         return np.asarray(found[np.ix_(*(place - first for place, first in zip(places, low, strict=True)))])
 
-    def near(self, item: int, shape: Place, start: Place, stop: Place, *, by: int) -> Mask:
+    def near(self, item: int, shape: Place, start: Place, stop: Place, *, by: int, covered: Place) -> Mask:
         """Which pixels of a window touch the region or come within ``by`` pixels of it, on every axis.
 
-        ``shape``: of the image as the window counts, which may be resampled.
+        ``shape``: of the image as the window counts, which may be resampled, and then has ``covered`` pixels.
         """
-        low, high = zip(*map(self._places, range(len(shape)), shape, start, stop, [by] * len(shape)), strict=True)
+        ends = zip(range(len(shape)), shape, covered, start, stop, strict=True)
+        low, high = zip(*(self._places(*end, by) for end in ends), strict=True)
         first, last = [int(a[0]) for a in low], [int(e[-1]) for e in high]
         sides = [e - a for a, e in zip(start, stop, strict=True)]
         axis = sides.index(max(sides))
         if math.prod(e - a for a, e in zip(first, last, strict=True)) > _AT_ONCE and sides[axis] > 1:
             middle = start[axis] + sides[axis] // 2
-            before = self.near(item, shape, start, [*stop[:axis], middle, *stop[axis + 1 :]], by=by)
-            behind = self.near(item, shape, [*start[:axis], middle, *start[axis + 1 :]], stop, by=by)
+            before = self.near(item, shape, start, [*stop[:axis], middle, *stop[axis + 1 :]], by=by, covered=covered)
+            behind = self.near(item, shape, [*start[:axis], middle, *start[axis + 1 :]], stop, by=by, covered=covered)
             return np.concatenate([before, behind], axis=axis)
         found = self.read(item, first, last)
         for axis, (a, e, origin) in enumerate(zip(low, high, first, strict=True)):
@@ -83,12 +82,15 @@ class Region:
             found = counts.take(e - origin, axis) > counts.take(a - origin, axis)
         return found
 
-    def _places(self, axis: int, size: int, start: int, stop: int, by: int) -> tuple[Any, Any]:
-        """Of each pixel start..stop of an axis of ``size``: first and last place of the grid within ``by`` pixels."""
+    def _places(self, axis: int, size: int, covered: int, start: int, stop: int, by: int) -> tuple[Any, Any]:
+        """Of each pixel start..stop of an axis of ``size``: first and last place of the grid within ``by`` pixels.
+
+        The last pixel stands for all beyond what is covered, too.
+        """
         full, factor, own = self.full[axis], self.factors[axis], self.grid[axis]
         at = np.arange(start, stop)
-        low = np.clip(at - by, 0, None) * full // size // factor
-        high = -(-np.clip(at + 1 + by, None, size) * full // size)
+        low = np.clip(at - by, 0, None) * covered // size // factor
+        high = np.where(at + 1 + by < size, -(-(at + 1 + by) * covered // size), full)
         return np.minimum(low, own - 1), np.clip(-(-high // factor), 1, own)
 
 
@@ -124,7 +126,7 @@ def _of_tissue(regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
         return found[item].mask[tuple(map(slice, start, stop))]
 
     masks = tuple(one.mask for one in found)
-    return Region(AUTO, AUTO, full, masks[0].shape, found[0].factors, read, (note,), masks)
+    return Region(AUTO, full, masks[0].shape, found[0].factors, read, (note,), masks)
 
 
 def _tissue(regions: Regions, ndim: int) -> list[Tissue]:
@@ -155,7 +157,7 @@ def _of_mask(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> 
         found = mask.read(item if items > 1 else 0, tuple(start), tuple(stop), ndim=ndim)
         return np.asarray((found != 0).any(axis=0))
 
-    return Region(str(path), identity_of(path), full, grid, factors, read)
+    return Region(str(path), full, grid, factors, read)
 
 
 def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int) -> Region:
@@ -174,7 +176,7 @@ def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int)
             _draw(here, plane, start[-2:])
         return result
 
-    return Region(str(path), identity_of(path), full, full, (1,) * ndim, read)
+    return Region(str(path), full, full, (1,) * ndim, read)
 
 
 def _lies_on(outline: Outline, header: Header, item: int | None, z: int | None) -> bool:

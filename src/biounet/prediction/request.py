@@ -23,10 +23,11 @@ class Request:
 
     ``memory``: bytes that the whole process may take. ``pixel_size_um``: of the inputs, per spatial axis
     or one for all, in place of what files state. ``shard``: (i, n), compute every n-th tile from the i-th
-    (from 1) and write no result; ``merge``: compute nothing, join what shards computed. ``region``: a file or "auto",
-    see `prediction.region.open_region`. ``in_place``: "labels" go into OME-Zarr inputs, as ``label_name``, in place
-    of ``NAME_labels.tif``; ``overwrite`` replaces labels that something else made or that were edited. ``report``:
-    whether to write ``report.html``, which says the ``command`` that was typed.
+    (from 1) and write no result; ``merge``: join what shards computed, and of a ``region`` compute the tiles into
+    which its objects go on. ``region``: a file or "auto", see `prediction.region.open_region`. ``in_place``: "labels"
+    go into OME-Zarr inputs, as ``label_name``, in place of ``NAME_labels.tif``; ``overwrite`` replaces labels that
+    something else made or that were edited. ``report``: whether to write ``report.html``, which says the ``command``
+    that was typed.
 
     ``wells`` of plates, the ``cluster`` and what an engine is chosen by are for `run_request.run_request`; here they
     are only told in ``run.json``.

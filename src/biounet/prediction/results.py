@@ -12,8 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.exchange.objects import Objects
-from biounet.images.writing import write_labels, write_png, write_probabilities
-from biounet.images.writing_large import Read, write_large_labels, write_large_probabilities
+from biounet.images.writing import (
+    Read,
+    write_labels,
+    write_labels_in_parts,
+    write_png,
+    write_probabilities_in_parts,
+)
+from biounet.images.writing_large import write_large_labels, write_large_probabilities
 from biounet.prediction.export import EXPORTED, export
 from biounet.prediction.request import Done
 from biounet.prediction.zarr_results import Ids, Targets, write_beside
@@ -21,7 +27,7 @@ from biounet.report.pictures import overlay
 
 Array = npt.NDArray[Any]
 
-_SMALL = 1 << 26  # pixels up to which a result is written as one piece
+_SMALL = 1 << 26  # pixels up to which Fiji opens a result without Bio-Formats, and no pyramid is needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,21 +96,13 @@ def reader_of(array: Array) -> Read:
 
 
 def _write_ids(path: Path, ids: Ids) -> None:
-    if math.prod(ids.shape) <= _SMALL:
-        whole = ids.read((0,) * len(ids.shape), ids.shape)
-        write_labels(path, whole, pixel_size_um=ids.pixel_size_um, axes=ids.axes)
-    else:
-        write_large_labels(
-            path, ids.read, ids.shape, largest_id=ids.largest, pixel_size_um=ids.pixel_size_um, axes=ids.axes
-        )
+    write = write_labels_in_parts if math.prod(ids.shape) <= _SMALL else write_large_labels
+    write(path, ids.read, ids.shape, largest_id=ids.largest, pixel_size_um=ids.pixel_size_um, axes=ids.axes)
 
 
 def _write_probabilities(path: Path, results: Results) -> None:
-    """Classes first, then the items of a stack, whose pixels are then without a size."""
+    """Classes first, then the axes of the labels."""
     labels = results.labels
-    shape = (results.classes, *labels.shape)
-    size = None if labels.axes.startswith("T") else labels.pixel_size_um
-    if math.prod(shape) <= _SMALL:
-        write_probabilities(path, results.probabilities((0,) * len(shape), shape), pixel_size_um=size)
-    else:
-        write_large_probabilities(path, results.probabilities, shape, pixel_size_um=size)
+    shape, axes, size = (results.classes, *labels.shape), f"C{labels.axes}", labels.pixel_size_um
+    write = write_probabilities_in_parts if math.prod(shape) <= _SMALL else write_large_probabilities
+    write(path, results.probabilities, shape, pixel_size_um=size, axes=axes)

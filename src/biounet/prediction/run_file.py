@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from biounet.images.writing import whole_file
@@ -29,8 +30,7 @@ def write_run(
     packages = ["biounet", "numpy", "tifffile", "torch", *_packages(engine.name)]
     values = {
         "model_sha256": model.sha256,
-        "task": model.task,
-        "classes": list(model.classes),
+        **_legend(model),
         "engine": engine.name,
         "precision": engine.precision,
         "agreement": None if choice.agreement is None else choice.agreement.to_dict(),
@@ -42,9 +42,32 @@ def write_run(
         "methods": methods_text(model),
         "inputs": [asdict(done) for done in results],
     }
-    with whole_file(request.out / "run.json") as temporary:
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    _write(request.out, values)
     return values
+
+
+def write_legend(folder: Path, models: Sequence[Model]) -> None:
+    """Write a ``run.json`` of labels by several averaged models, or one: what made them, and what their values mean."""
+    versions = {"biounet": installed_version("biounet")}
+    hashes = ", ".join(model.sha256 for model in models)
+    _write(
+        folder, {"model_sha256": hashes, **_legend(models[0]), "versions": versions, "methods": methods_text(models[0])}
+    )
+
+
+def _legend(model: Model) -> dict[str, Any]:
+    """What the values of predicted labels mean, and what was unknown in training; `evaluation.legend` reads it."""
+    return {
+        "task": model.task,
+        "classes": list(model.classes),
+        "values": list(model.values),
+        "unlabelled": model.unlabelled,
+    }
+
+
+def _write(folder: Path, values: Mapping[str, Any]) -> None:
+    with whole_file(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
 def _settings(request: Request) -> dict[str, Any]:

@@ -9,18 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from biounet.errors import UsageError
 from biounet.inference.averaging import unlearnt_views
 from biounet.inference.engines import Choice, choose_engine
 from biounet.inference.exported import open_model
 from biounet.model_file import Model
 from biounet.prediction.calibrate import crops_of
-from biounet.prediction.cluster import Cluster, Recipe
+from biounet.prediction.cluster import Cluster, Recipe, packed
 from biounet.prediction.inputs import find_inputs
+from biounet.prediction.made_by import engine_digest, engine_file
 from biounet.prediction.predict import predict_files
 from biounet.prediction.request import Done, Listener, Request
 
 Factory = Callable[..., Any]
+Crops = tuple[npt.NDArray[np.float16], ...]
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,13 @@ def run_request(
     notes: list[str] = []
     paths = find_inputs(inputs, wells=request.wells, notes=notes)
     opened = model if isinstance(model, Model) else open_model(model)
-    choice = choose(opened, request, network=network)
+    crops = _crops(opened, request)
+    choice = _choose(opened, request, crops, network)
     for line in (*notes, *_said(choice, opened, request)):
         if listen:
             listen(line, 0, 0)
-    with _workers(model, choice, request, network) as cluster:
+    path = model if isinstance(model, Path) and network is None else None
+    with _workers(path, opened, choice, request=request, crops=crops) as cluster:
         ready = time.perf_counter()
         results = predict_files(
             opened, choice, paths, request, start_up_s=ready - start, listen=listen, cluster=cluster
@@ -67,7 +74,15 @@ def run_request(
 
 def choose(model: Model, request: Request, *, network: Factory | None = None) -> Choice:
     """The engine that a request asks for."""
-    crops = None if request.calibrate is None else crops_of(model, request.calibrate, channels=request.channels)
+    return _choose(model, request, _crops(model, request), network)
+
+
+def _crops(model: Model, request: Request) -> Crops | None:
+    """Of the images that int8 is to be calibrated on, where some are named."""
+    return None if request.calibrate is None else crops_of(model, request.calibrate, channels=request.channels)
+
+
+def _choose(model: Model, request: Request, crops: Crops | None, network: Factory | None) -> Choice:
     return choose_engine(
         model,
         engine=request.engine,
@@ -89,14 +104,24 @@ def _said(choice: Choice, model: Model, request: Request) -> list[str]:
 
 
 def _workers(
-    model: Model | Path, choice: Choice, request: Request, network: Factory | None
+    path: Path | None, model: Model, choice: Choice, *, request: Request, crops: Crops | None
 ) -> AbstractContextManager[Cluster | None]:
+    """``path``: of the model's file, None where workers could not make its network of one."""
     if request.cluster is None:
         return nullcontext()
-    if isinstance(model, Model) or network is not None:
+    if path is None:
         raise UsageError(
             f"--cluster {request.cluster}: workers open the model by its path; give a model file of a network that "
             "biounet has"
         )
-    engine = choice.engine
-    return Cluster(request.cluster, Recipe(model.resolve(), engine.name, engine.precision, request.device))
+    file = engine_file(request.engine)
+    recipe = Recipe(
+        path.resolve(),
+        choice.engine.name if file is None else str(file.resolve()),
+        choice.engine.precision,
+        request.device,
+        calibration=None if crops is None else tuple(map(packed, crops)),
+        least_agreement=request.least_agreement,
+        sha256=(model.sha256, engine_digest(request.engine)),
+    )
+    return Cluster(request.cluster, recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from biounet.errors import DataError, UsageError
+from biounet.images.image import Image
 from biounet.images.regions import Regions
 from biounet.model_file import Model
 
@@ -70,10 +71,10 @@ def needs_scale(model: Model, pixel_size_um: tuple[float, ...] | None) -> bool:
     return any(max(a / b, b / a) >= SAME for a, b in zip(wanted, pixel_size_um, strict=True))
 
 
-def pixel_size(regions: Regions, given: tuple[float, ...] | None, ndim: int) -> tuple[float, ...] | None:
+def pixel_size(image: Image | Regions, given: tuple[float, ...] | None, ndim: int) -> tuple[float, ...] | None:
     """Pixel size in um per spatial axis: what was given, else what the file states, else None."""
     if given is None:
-        return regions.pixel_size(ndim)
+        return image.pixel_size(ndim)
     if len(given) not in (1, ndim):
         raise UsageError(f"--pixel-size with {len(given)} numbers: give one, or one for each of {ndim} axes")
     return given * ndim if len(given) == 1 else given

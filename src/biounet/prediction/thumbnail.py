@@ -23,26 +23,36 @@ def thumbnail(
 ) -> list[Array]:
     """Image (C, Y, X) and maps (Y, X): every n-th pixel, at most 1500 a side; of a volume the middle plane.
 
-    ``maps``: each gives a window of the item, ``(start, stop)``, as labels or probabilities. No window is larger than
-    1024 or n a side.
+    The image is that of the smallest level of its pyramid that has as many pixels. ``maps``: each gives a window of the
+    item, ``(start, stop)``, as labels or probabilities. No window is larger than 1024 or n a side.
     """
-    shape = regions.spatial_shape(ndim)
-    step = -(-max(shape[-2:]) // _LARGEST)
-    plane = (shape[0] // 2,) if ndim == 3 else ()
-    rows, columns = (-(-side // step) for side in shape[-2:])
-    picture = np.zeros((len(channels), rows, columns), regions.dtype)
-    planes: list[Array] = [np.zeros(0)] * len(maps)
-    side = step * max(1, _AT_ONCE // step)
-    thinned: tuple[int | slice, ...] = (*(0 for _ in plane), slice(None, None, step), slice(None, None, step))
-    for top, left in product(range(0, shape[-2], side), range(0, shape[-1], side)):
-        ends = (min(shape[-2], top + side), min(shape[-1], left + side))
-        start, stop = (*plane, top, left), (*(z + 1 for z in plane), *ends)
-        place = (slice(top // step, (top + side) // step), slice(left // step, (left + side) // step))
-        pixels = regions.read(item, start, stop, ndim=ndim)[list(channels)]
-        picture[(slice(None), *place)] = pixels[(slice(None), *thinned)]
-        for number, read in enumerate(maps):
-            window = read(start, stop)[thinned]
-            if not planes[number].size:
-                planes[number] = np.zeros((rows, columns), window.dtype)
-            planes[number][place] = window
-    return [picture, *planes]
+    full = regions.spatial_shape(ndim)
+    step = -(-max(full[-2:]) // _LARGEST)
+    level = max(n for n in range(len(regions.levels)) if max(regions.factors(ndim, n)[-2:]) <= step)
+
+    def pixels(start: Place, stop: Place) -> Array:
+        return regions.read(item, start, stop, ndim=ndim, level=level)[list(channels)]
+
+    picture = _thinned(pixels, regions.spatial_shape(ndim, level), full, step=step)
+    return [picture, *(_thinned(read, full, full, step=step) for read in maps)]
+
+
+def _thinned(read: Callable[[Place, Place], Array], shape: Place, full: Place, *, step: int) -> Array:
+    """Every ``step``-th pixel of an image of ``full`` from its level of ``shape``, (..., Y, X), window by window."""
+    rows, columns = (-(-side // step) for side in full[-2:])
+    side = max(1, _AT_ONCE // step)
+    result: Array = np.zeros(0)
+    for top, left in product(range(0, rows, side), range(0, columns, side)):
+        bottom, right = min(top + side, rows), min(left + side, columns)
+        taken = [np.arange(top, bottom) * step, np.arange(left, right) * step]
+        taken = [*(np.array([n // 2]) for n in full[:-2]), *taken]
+        places = [np.minimum(at * n // of, n - 1) for at, n, of in zip(taken, shape, full, strict=True)]
+        low = [int(place[0]) for place in places]
+        window = read(low, [int(place[-1]) + 1 for place in places])
+        lead = window.shape[: window.ndim - len(places)]
+        for axis, (place, first) in enumerate(zip(places, low, strict=True), start=len(lead)):
+            window = np.take(window, place - first, axis=axis)
+        if not result.size:
+            result = np.zeros((*lead, rows, columns), window.dtype)
+        result[..., top:bottom, left:right] = window.reshape(*lead, bottom - top, right - left)
+    return result

@@ -46,6 +46,12 @@ class View:
         """(Z)YX of the item as its file has it, at full resolution."""
         return self.regions.spatial_shape(self.ndim)
 
+    @property
+    def covered(self) -> tuple[int, ...]:
+        """How many of these pixels the grid covers: a level may leave out the last few, or go beyond them."""
+        factors = self.regions.factors(self.ndim, self.level)
+        return tuple(round(n * factor) for n, factor in zip(self.level_shape, factors, strict=True))
+
     def read(self, start: Place, stop: Place) -> Array:
         """Pixels of a window, (C, *window), before normalisation.
 
@@ -57,9 +63,10 @@ class View:
 
     def on_file(self, read: Read) -> Read:
         """What reads the nearest pixels of this grid, (..., *window), for windows of the file's own grid."""
-        if self.file_shape == self.shape:
+        covered = self.covered
+        if self.shape == covered == self.file_shape:
             return read
-        return lambda start, stop: nearest_window(read, self.shape, self.file_shape, start, stop)
+        return lambda start, stop: nearest_window(read, self.shape, covered, start, stop)
 
     def _stored(self, start: Place, stop: Place) -> Array:
         window = self.regions.read(self.item, start, stop, ndim=self.ndim, level=self.level)[list(self.channels)]

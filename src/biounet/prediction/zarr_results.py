@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,28 +15,27 @@ import numpy.typing as npt
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import known_suffix, read_header, stem_name
 from biounet.images.image import Header, separate_axes, spatial_axes
-from biounet.images.label_origin import Origin, digest, recorded_result
+from biounet.images.label_origin import Origin, is_zarr_written_here, recorded_result
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
-from biounet.images.writing import is_written_here
-from biounet.images.writing_large import Read
+from biounet.images.writing import Read, is_written_here
 from biounet.inference.engines import Engine
-from biounet.inference.packages import installed_version
 from biounet.model_file import Model
-from biounet.prediction.region import AUTO
+from biounet.prediction.made_by import made_by
 from biounet.prediction.request import Done, Request
 
 Place = Sequence[int]
 
-_OF_KIND = {"labels": "", "classes": "_classes"}
+_OF_KIND = {"labels": "", "classes": "_classes"}  # of the names of labels inside an image
+_OME_ZARR = ".ome.zarr"
 
 
 @dataclass(frozen=True, eq=False)
 class Ids:
     """Ids of an image. ``kind``: "labels" or "classes"; ``read(start, stop)`` gives windows of ``shape``, int32.
 
-    ``largest``: none is larger. ``axes``: of (T)(Z)YX, T where several items are stacked. ``pixel_size_um``: per
-    spatial axis, or None.
+    ``largest``: none is larger. ``axes``: of (T)(Z)YX, see `stack.stack_axes`. ``pixel_size_um``: per spatial
+    axis, of YX alone, or None.
     """
 
     kind: str
@@ -52,7 +50,7 @@ class Ids:
 class Targets:
     """Where the results of a request go, and what is recorded in labels that are written into images.
 
-    ``made_by``: what decides labels, in plain values; tiles and memory do not. ``kinds``: of `Ids` that there will be.
+    ``made_by``: what decides labels, see `made_by.made_by`. ``kinds``: of `Ids` that there will be.
     """
 
     request: Request
@@ -62,33 +60,19 @@ class Targets:
     @classmethod
     def of(cls, model: Model, engine: Engine, request: Request) -> Targets:
         """Those of a request to a model."""
-        region = request.region
-        if region is not None and region != AUTO and Path(region).exists():
-            region = f"SHA-256 {digest(region)}"
-        values = {
-            "biounet": installed_version("biounet"),
-            "model_sha256": model.sha256,
-            "engine": engine.name,
-            "precision": engine.precision,
-            "tta": request.tta,
-            "channels": request.channels,
-            "pixel_size_um": request.pixel_size_um,
-            "region": region,
-            "postprocessing": dict(model.postprocessing),
-        }
         several = model.task == "instances" and len(model.classes) > 2
-        return cls(request, json.loads(json.dumps(values)), ("labels", "classes") if several else ("labels",))
+        return cls(request, made_by(model, engine, request), ("labels", "classes") if several else ("labels",))
 
     def check(self, path: Path) -> None:
         """Refuse what cannot be written as OME-Zarr, before anything is computed; what a kill left is mended.
 
-        Raises `UsageError` where ``--in-place`` is asked of another format or a result would replace its input,
-        `DataError` where labels of that name, in the image or in the folder of results, were made by something else.
+        Raises `UsageError` where ``--in-place`` is asked of another format, `DataError` where labels of that name, in
+        the image or in the folder of results, were made by something else.
         """
         request = self.request
-        for kind in self.kinds if "labels" in request.save and not request.in_place else ():
-            file = request.out / f"{stem_name(path)}_{kind}.tif"
-            if file.exists() and not request.overwrite and not is_written_here(file):
+        for file in self._files(stem_name(path)) if not request.overwrite else ():
+            written_here = is_zarr_written_here if file.suffix == ".zarr" else is_written_here
+            if file.exists() and not written_here(file):
                 raise DataError(
                     f"{file}: is there, and biounet did not write it, or it was edited since; move it away, take "
                     "another --out, or replace it with --overwrite"
@@ -103,9 +87,6 @@ class Targets:
                     f"{path}: has labels {self._name(kind)!r} that this model did not make with these settings, or "
                     "that were changed since; choose another --label-name, or replace them with --overwrite"
                 )
-        target = request.out / f"{stem_name(path)}.ome.zarr"
-        if "ome-zarr" in request.save and target.resolve() in (path.resolve(), *path.resolve().parents):
-            raise UsageError(f"--save ome-zarr: {target} is an input; choose another --out, or write --in-place")
 
     def done_before(self, path: Path, *, blocks: Path) -> Done | None:
         """What became of an image whose labels in it are those that would be made now; None where there is work to do.
@@ -150,17 +131,22 @@ class Targets:
             )
         done.files += [str(groups[kind]) for kind in self.kinds]
 
+    def _files(self, name: str) -> list[Path]:
+        """Ids of an image in the folder of results, as TIFF and as OME-Zarr."""
+        save = self.request.save
+        endings = [".tif"] * ("labels" in save and not self.request.in_place) + [_OME_ZARR] * ("ome-zarr" in save)
+        return [self.request.out / f"{name}_{kind}{ending}" for kind in self.kinds for ending in endings]
+
     def _name(self, kind: str) -> str:
         return self.request.label_name + _OF_KIND[kind]
 
     def _recorded(self, path: Path, kind: str) -> Mapping[str, Any] | None:
-        """A model that has no checksum, as it comes from no file, cannot be told from others."""
-        return recorded_result(path, self._name(kind), self.made_by) if self.made_by["model_sha256"] else None
+        return recorded_result(path, self._name(kind), self.made_by)
 
 
 def write_beside(ids: Ids, out: Path, name: str) -> str:
     """Write a folder of its own into ``out``; its name."""
-    path = out / f"{name}{_OF_KIND[ids.kind]}.ome.zarr"
+    path = out / f"{name}_{ids.kind}{_OME_ZARR}"
     write_zarr_labels(path, ids.read, ids.shape, largest_id=ids.largest, pixel_size_um=ids.pixel_size_um, axes=ids.axes)
     return path.name
 

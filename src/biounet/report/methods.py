@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from biounet.report.facts import held_back_in_words, seeds_in_words
 from biounet.report.references import REFERENCES
 from biounet.words import counted
 
@@ -25,6 +26,8 @@ _SCORES = {
     "dice": "Dice coefficient of the foreground (Dice 1945)",
     "pixel_error": "pixel error",
 }
+
+_TUNED = {"instances": "post-processing", "classes": "how far class weights are taken back"}  # on held-back images
 
 
 class Trained(Protocol):
@@ -78,8 +81,8 @@ def methods_text(model: Trained) -> str:
         _network(model.network, settings.get("training", {})),
         *_training(model.task, known),
         _augmentation(settings.get("augmentation", {})),
-        _postprocessing(model.postprocessing),
-        *_scores(known),
+        _postprocessing(model.postprocessing, known),
+        *_scores(model.task, known),
         _hashes(model),
     ]
     return _with_references(sentences)
@@ -225,7 +228,7 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     best = "" if unscored else ", which scored best on the held-back images"
     yield (
         f"It was minimised{start} in {counted(steps, 'step')} of {counted(of['batch_size'], 'sample')}"
-        f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} (seed {known['seed']})."
+        f"{_of_sides(known)} by {method} with {_and(details)}; {kept} were kept{best} ({seeds_in_words(known)})."
     )
 
 
@@ -259,7 +262,7 @@ def _augmentation(of: Mapping[str, Any]) -> str:
     return f"Samples were varied by {_and(parts)}." if parts else "Samples were not varied."
 
 
-def _postprocessing(values: Mapping[str, Any]) -> str:
+def _postprocessing(values: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     if not values:
         return ""
     steps = [
@@ -272,15 +275,16 @@ def _postprocessing(values: Mapping[str, Any]) -> str:
     ]
     kept = [step for step in steps if step]
     more = f"; {_and(kept)}" if kept else ""
-    return (
-        f"Objects are connected pixels with a probability above {values['threshold']:g}{more}. These numbers were "
-        "tuned on the held-back images."
-    )
+    said = f"Objects are connected pixels with a probability above {values['threshold']:g}{more}."
+    if "tuned_on" not in known:
+        return said
+    on = known["tuned_on"]
+    return f"{said} These numbers were {f'tuned on the {on}' if on else 'not tuned'}."
 
 
-def _scores(known: Mapping[str, Any]) -> Iterator[str]:
+def _scores(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     if "folds" in known:
-        yield from _cross_validated(known)
+        yield from _cross_validated(task, known)
         return
     scores = known.get("validation_scores") or {}
     held = len(known.get("validation_images", ()))
@@ -288,20 +292,23 @@ def _scores(known: Mapping[str, Any]) -> Iterator[str]:
     if not said:
         return
     spread = "mean ± standard deviation over images" if held > 1 else "one image, so without a spread"
+    chosen = f"Weights and {_TUNED[task]}" if known.get("tuned_on") else "The weights"
     yield (
         f"On the held-back {'images' if held > 1 else 'image'} the result was: {'; '.join(said)} ({spread}). "
-        "Weights and post-processing were chosen there, so this is no independent test."
+        f"{chosen} were chosen there, so this is no independent test."
     )
 
 
-def _cross_validated(known: Mapping[str, Any]) -> Iterator[str]:
+def _cross_validated(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     """Means of the cross-validation with their intervals."""
     found = known["estimate"]
     if said := _means(found):
         yield (
-            f"Over the {counted(len(found['images']), 'held-back image')} of all folds the result was: "
-            f"{'; '.join(said)}. Post-processing for each fold was tuned on the images of the others."
+            f"Over the {held_back_in_words([image['name'] for image in found['images']])} of all folds the result was: "
+            f"{'; '.join(said)}."
         )
+        if known.get("tuned_on"):
+            yield f"For each fold {_TUNED[task]} was chosen on the images of the others."
 
 
 def _means(found: Mapping[str, Any]) -> list[str]:

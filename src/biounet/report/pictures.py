@@ -170,11 +170,6 @@ def overlay(image: npt.NDArray[Any], labels: npt.NDArray[Any], *, outlines: bool
     return stack(to_rgb(image, labels.ndim), layer)
 
 
-def class_overlay(image: npt.NDArray[Any], classes: npt.NDArray[Any]) -> Picture:
-    """Classes over their image: filled, without outlines; class 0 stays clear. See `overlay`."""
-    return overlay(image, classes, outlines=False, fill=0.45)
-
-
 def stack(picture: Picture, *layers: Picture) -> Picture:
     """Layers (Y, X, 4) laid over a picture (Y, X, 3), in this order."""
     result = picture.astype(np.float32)

@@ -42,18 +42,18 @@ class Augmentation:
     - ``blur_px``: standard deviation of a Gaussian blur, uniform from 0 to v, pixels of the finest axis.
     """
 
-    elastic_std_px: float = 10.0
-    elastic_grid: int = 3
-    rotation_degrees: float = 180.0
-    rotate_in_space: bool | None = None
-    mirror: bool = True
-    scale: tuple[float, float] = (0.85, 1.15)
-    shift_px: int = 16
-    gamma: float = 0.25
-    contrast: float = 0.25
-    brightness: float = 0.2
-    noise: float = 0.1
-    blur_px: float = 0.0
+    elastic_std_px: float
+    elastic_grid: int
+    rotation_degrees: float
+    rotate_in_space: bool | None
+    mirror: bool
+    scale: tuple[float, float]
+    shift_px: int
+    gamma: float
+    contrast: float
+    brightness: float
+    noise: float
+    blur_px: float
 
     def __post_init__(self) -> None:
         for name in ("elastic_std_px", "rotation_degrees", "shift_px", "gamma", "contrast", "brightness"):
@@ -74,8 +74,8 @@ class Augmentation:
     def off(cls) -> Augmentation:
         """Every variation switched off: samples are plain crops of the mirrored image."""
         return cls(
-            elastic_std_px=0, rotation_degrees=0, mirror=False, scale=(1, 1), shift_px=0,
-            gamma=0, contrast=0, brightness=0, noise=0,
+            elastic_std_px=0, elastic_grid=3, rotation_degrees=0, rotate_in_space=None, mirror=False, scale=(1, 1),
+            shift_px=0, gamma=0, contrast=0, brightness=0, noise=0, blur_px=0,
         )  # fmt: skip
 
 

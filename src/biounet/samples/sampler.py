@@ -72,7 +72,7 @@ class Sampler:
     output_size: tuple[int, ...]
     margin: tuple[int, ...]
     task: Task = "instances"
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=Augmentation.off)
     class_weights: tuple[float, ...] = (1.0, 1.0)
     w0: float = 10.0
     sigma: float = 5.0

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from biounet.datasets.selection import text_of
 from biounet.inference.calibration import calibration_crops
 from biounet.inference.packages import installed_version
 from biounet.inference.torch_engine import TorchEngine
@@ -63,14 +64,16 @@ def assemble_model(
 def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) -> dict[str, Any]:
     """How and on what a model was trained, as plain values; no dates, durations, paths or host names.
 
-    ``score`` is that of this step, None where it is unknown. A path given as ``data.validation`` is
-    replaced by the names of the held-back images, which choose the same ones. ``objects``: how many were
-    learnt from and held back, None for classes.
+    ``score`` is that of this step, None where it is unknown. What is given as ``data.validation``, perhaps a path, is
+    replaced by the names of the held-back images, or by their positions where names would choose others.
+    ``objects``: how many were learnt from and held back, None for classes.
     """
     settings = {**state.facts["settings"], "data": dict(state.facts["settings"]["data"])}
     held_back = [e.name for e in plan.split.validation]
     if settings["data"]["validation"] is not None:
-        settings["data"]["validation"] = ",".join(held_back)
+        chosen = {id(example) for example in plan.split.validation}
+        positions = [index for index, example in enumerate(data.examples) if id(example) in chosen]
+        settings["data"]["validation"] = text_of([example.name for example in data.examples], positions)
     return {
         "settings": settings,
         "seed": state.facts["seed"],

@@ -60,6 +60,11 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def asked_budget(steps: int | None, budget: float | None) -> float | None:
+    """Seconds that a run was given, by default or by its user; None where ``steps`` were."""
+    return None if steps is not None else DEFAULT_BUDGET_S if budget is None else budget
+
+
 def calibrate(
     state: TrainingState,
     sampler: Sampler,

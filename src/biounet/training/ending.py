@@ -16,7 +16,7 @@ from biounet.planning.data import TrainingData
 from biounet.planning.plan import Plan
 from biounet.training.assemble import assemble_model, provenance
 from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
-from biounet.training.priors import best_share, take_back
+from biounet.training.priors import best_share, take_back, takes_back
 from biounet.training.state import TrainingState
 from biounet.training.validate import Validator
 
@@ -41,12 +41,13 @@ def best_model(
     *,
     tunes: bool = True,
 ) -> Made:
-    """The model of these weights with the scores of the held-back images, on which its post-processing is tuned.
+    """The model of these weights with the scores of the held-back images, on which its decision is tuned.
 
-    Without ``tunes`` post-processing is that of the validations. ``state.average`` holds the weights afterwards.
+    That is the post-processing of instances, and of classes how far their weights are taken back. Without ``tunes`` it
+    is that of the validations. ``state.average`` holds the weights afterwards.
     Batch statistics are settled also where these weights were never scored, as when a run is interrupted.
     """
-    network, training = _settled(state, weights, data, plan, validator)
+    network, training = _settled(state, weights, data, plan, validator, tunes=tunes)
     found = validator.probabilities(network, precision="fp32")
     postprocessing = validator.tune(found) if tunes else validator.untuned
     training["validation_scores"] = validator.final_scores(found, postprocessing)
@@ -61,14 +62,15 @@ def model_with(
     validator: Validator,
     *,
     postprocessing: Mapping[str, Any],
+    tunes: bool = True,
 ) -> Model:
-    """The model of these weights with this post-processing; ``state.average`` holds the weights afterwards."""
-    network, training = _settled(state, weights, data, plan, validator)
+    """The model of these weights with this post-processing; otherwise as `best_model`."""
+    network, training = _settled(state, weights, data, plan, validator, tunes=tunes)
     return assemble_model(network, data, plan, postprocessing=postprocessing, training=training)
 
 
 def _settled(
-    state: TrainingState, weights: Weights, data: TrainingData, plan: Plan, validator: Validator
+    state: TrainingState, weights: Weights, data: TrainingData, plan: Plan, validator: Validator, *, tunes: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network that a model is made of, and where it comes from."""
     values, step = weights
@@ -77,18 +79,10 @@ def _settled(
     if step <= steps_with_batch_statistics(state.facts["steps"], plan.settings.training):
         settle_batch_norm(network, plan.sampler, seed=state.facts["seed"], precision=plan.precision)
     training = provenance(state, data, plan, step)
-    training["class_weights_taken_back"] = _take_back_class_weights(network, data, plan, validator)
-    return network, training
-
-
-def _take_back_class_weights(network: nn.Module, data: TrainingData, plan: Plan, validator: Validator) -> float:
-    """For classes: the plan's share, or as much as the held-back images want (see `priors`); the share of it."""
-    head = getattr(network, "head", None)
-    if data.meaning.task != "classes" or head is None or getattr(head, "bias", None) is None:
-        return 0.0
-    weights = plan.sampler.class_weights
-    share = plan.taken_back
-    if share is None:
-        share = best_share(validator.probabilities(network), [e.labels for e in validator.examples], weights)
-    take_back(head, weights, share)
-    return share
+    share, of_classes = 0.0, data.meaning.task == "classes"
+    tuned = tunes and (not of_classes or takes_back(network))
+    if tuned and of_classes:
+        truths, class_weights = [e.labels for e in validator.examples], plan.sampler.class_weights
+        share = best_share(validator.probabilities(network), truths, class_weights)
+        take_back(network.get_submodule("head"), class_weights, share)
+    return network, training | {"class_weights_taken_back": share, "tuned_on": "held-back images" if tuned else None}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from biounet.evaluation.intervals import FEWEST_VALUES, mean_with_interval
+from biounet.report.facts import held_back_in_words, seeds_in_words
 from biounet.words import counted
 
 Scores = dict[str, float | None]
@@ -57,7 +58,7 @@ def estimate(images: Sequence[Scored]) -> dict[str, Any]:
 def in_words(found: dict[str, Any], *, of_score: str) -> tuple[str, ...]:
     """The estimate in two lines. ``of_score``: what the score is, as "mean of seg and pq"."""
     mean, interval = found["mean"], found["interval"][SCORE]
-    over = _counted(found["images"])
+    over = held_back_in_words([image["name"] for image in found["images"]])
     if interval is None:
         sure = f"over {over}, too few for an interval ({FEWEST_VALUES} are needed)"
     else:
@@ -86,28 +87,20 @@ def trained_in_words(training: Mapping[str, Any]) -> str:
     steps = training.get("steps_done", training.get("steps", kept))
     if steps is None:
         return "it does not say how it was trained"
-    said = f"trained {counted(steps, 'step')} with seed {training.get('seed')}"
+    said, seeds = f"trained {counted(steps, 'step')}", seeds_in_words(training)
     if training.get("refit"):
-        said = f"{said} on all images, after {training['folds']} folds of as many"
+        said = f"{said} on all images, after {training['folds']} folds of as many ({seeds})"
     elif "folds" in training:
-        said = f"{training['folds']} folds, each {said}"
-    elif kept != steps:
-        said += f", the weights of step {kept} kept"
+        said = f"{training['folds']} folds, each {said} ({seeds})"
+    else:
+        said += f" with {seeds}" + f", the weights of step {kept} kept" * (kept != steps)
     means = {
         name: _mean_of(values) for name, values in (training.get("validation_scores") or {}).items()
     } or training.get("estimate", {}).get("mean", {})
     scores = ", ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
-    count = len(judged_images(training))
+    judged = held_back_in_words(judged_images(training))
     of = " of the folds" if "folds" in training else ""
-    return f"{said}; on {counted(count, 'held-back image')}{of}: {scores}" if scores else said
-
-
-def _counted(images: Sequence[Mapping[str, Any]]) -> str:
-    """How many were held back; blocks of the same image say less than as many images would."""
-    whole = len({image["name"] for image in images})
-    if whole == len(images):
-        return f"{whole} held-back images"
-    return f"{len(images)} held-back blocks of {whole} image{'s' if whole > 1 else ''}"
+    return f"{said}; on {judged}{of}: {scores}" if scores else said
 
 
 def _mean(images: Sequence[Scored], name: str, fold: int) -> float | None:

@@ -55,3 +55,7 @@ class InFold:
 
 TrainEvent = Planned | StepDone | Validated | Noted | Finished | InFold
 Listener = Callable[[TrainEvent], None]
+
+
+def unheard(event: TrainEvent) -> None:
+    """A listener where nobody listens."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from biounet.model_file import Model, load_model
 from biounet.planning.data import TrainingData
 from biounet.planning.fold_split import fold_splits
 from biounet.planning.overlap import alike_groups
-from biounet.planning.plan import make_plan, planned_geometry
+from biounet.planning.plan import balancing_weights, make_plan, planned_geometry
 from biounet.planning.split import Split
 from biounet.settings import Settings
 from biounet.training.events import Listener
@@ -71,28 +69,15 @@ class FoldJob:
         files = self.files.fold(fold + 1)
         return self._run(files, lambda: self.begun(fold, device, listen=listen, files=files), device, stop)
 
-    def run_on_all(self, models: Sequence[Model], device: str, *, listen: Listener, stop: Stop) -> Model:
-        """As `run`, but nothing is held back, and post-processing is not tuned.
-
-        Of the class weights as much is taken back as in the folds' ``models`` on average.
-        """
+    def run_on_all(self, device: str, *, listen: Listener, stop: Stop) -> Model:
+        """As `run`, but nothing is held back."""
         split = Split(tuple(self.data.examples), (), "nothing: every image is learnt from; the folds have judged")
-        share = float(np.mean([model.training["class_weights_taken_back"] for model in models]))
         files, number = self.files.all_images, len(self.splits)
-        return self._run(files, lambda: self._begun(number, split, device, listen, files, share), device, stop)
+        return self._run(files, lambda: self._begun(number, split, device, listen, files), device, stop)
 
-    def _begun(
-        self,
-        number: int,
-        split: Split,
-        device: str,
-        listen: Listener,
-        files: RunFiles,
-        taken_back: float | None = None,
-    ) -> Run:
+    def _begun(self, number: int, split: Split, device: str, listen: Listener, files: RunFiles) -> Run:
         start, seed = time.perf_counter(), self.seed + number
         plan = make_plan(self.data, self.settings, seed=seed, device=device, start=self.origin, fold=split)
-        plan = replace(plan, taken_back=taken_back)
         return Run(self.data, plan, seed=seed, files=files, listen=listen, start=start, is_fold=True)
 
     def _run(self, files: RunFiles, begun: Callable[[], Run], device: str, stop: Stop) -> Model:
@@ -113,6 +98,11 @@ class FoldJob:
             "fp32",
             cell_classes=self.data.meaning.cell_classes,
         )
+
+    def class_weights(self, fold: int | None) -> tuple[float, ...]:
+        """Of the loss that a fold, or without one the network of all images, was trained with."""
+        learnt = self.data.examples if fold is None else self.splits[fold].training
+        return balancing_weights(self.data, self.settings, learnt)
 
 
 def fold_job(

@@ -12,6 +12,11 @@ from biounet.training.estimate import SCORE, in_words
 from biounet.training.repeat import repeat_command
 from biounet.training.report import SELECTION, settings_table, statements_table, versions_text
 
+_TUNED = {
+    "instances": "post-processing tuned on",
+    "classes": "as much of the class weights taken back as is best for",
+}
+
 
 def write_fold_report(path: Path, model: Model, *, seconds: float, figures: Sequence[Figure]) -> None:
     """Write the page, whole or not at all. ``figures``: those of `fold_ending.fold_figures`."""
@@ -51,8 +56,8 @@ def _words(model: Model) -> list[str]:
         made = "one network more, trained on all images as long as each member, the last weights kept: it"
     return [
         *in_words(model.training["estimate"], of_score=SELECTION[model.task]),
-        "Each image was predicted by the one member that did not learn from it, with post-processing tuned on the "
-        f"images of the other folds. The model is {made} "
+        f"Each image was predicted by the one member that did not learn from it, with {_TUNED[model.task]} the images "
+        f"of the other folds. The model is {made} "
         "learnt from every image, and cannot be judged on any of them. The best step of each fold was chosen on its "
         "own held-back images, which makes the estimate slightly optimistic.",
     ]

@@ -20,7 +20,7 @@ from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model, save_model
 from biounet.training.budget import DEFAULT_BUDGET_S
 from biounet.training.estimate import in_words
-from biounet.training.events import Finished, InFold, Listener, Noted, Planned
+from biounet.training.events import Finished, InFold, Listener, Noted, Planned, unheard
 from biounet.training.fold_ending import fold_figures, held_out, model_of_folds
 from biounet.training.fold_job import FoldJob
 from biounet.training.fold_report import write_fold_report
@@ -66,7 +66,7 @@ class CrossValidation:
 
     def expect(self) -> tuple[str, ...]:
         """What a fold decides, and the time, memory and disk that it will take."""
-        run = self.job.begun(0, self.devices[0], listen=_unheard, files=RunFiles(None))
+        run = self.job.begun(0, self.devices[0], listen=unheard, files=RunFiles(None))
         run.begin(self.devices[0], self.job.steps, None, origin=self.job.origin_sha256)
         return (*run.plan.statements, *(f"each fold, {text}" for text in run.expect()))
 
@@ -79,7 +79,7 @@ class CrossValidation:
         try:
             with stop_requests() as stop:
                 models = self._trained(stop)
-                on_all = self._trained_on_all(models, stop) if self.job.refit else None
+                on_all = self._trained_on_all(stop) if self.job.refit else None
         except KeyboardInterrupt:
             self.listen(Noted("interrupted before all was trained: there is no model of all yet"))
             raise
@@ -95,9 +95,9 @@ class CrossValidation:
             models.append(self.job.run(fold, self.devices[0], listen=self._listener_of(fold), stop=stop))
         return models
 
-    def _trained_on_all(self, models: Sequence[Model], stop: Stop) -> Model:
+    def _trained_on_all(self, stop: Stop) -> Model:
         _go_on(stop)
-        return self.job.run_on_all(models, self.devices[0], listen=self._listener_of(self.folds), stop=stop)
+        return self.job.run_on_all(self.devices[0], listen=self._listener_of(self.folds), stop=stop)
 
     def _finish(self, models: Sequence[Model], on_all: Model | None) -> Model:
         found = held_out(self.job, models, self.devices[0])
@@ -119,7 +119,7 @@ class CrossValidation:
             return steps, f"{steps} steps in each of {self.folds} folds{self._and_after}, as asked"
         budget = DEFAULT_BUDGET_S if budget is None else budget
         rounds = math.ceil(self.folds / len(self.devices)) + self.job.refit
-        run = self.job.begun(0, self.devices[0], listen=_unheard, files=RunFiles(None))
+        run = self.job.begun(0, self.devices[0], listen=unheard, files=RunFiles(None))
         run.prepare(self.devices[0], origin=self.job.origin_sha256)
         with _threads(threads_of_each(self.devices)[0]):
             found = run.calibrate((budget - self._seconds()) / rounds)
@@ -188,7 +188,3 @@ def _go_on(stop: Stop) -> None:
     """Raise KeyboardInterrupt where an end was asked for."""
     if stop.is_set():
         raise KeyboardInterrupt
-
-
-def _unheard(event: object) -> None:
-    """A listener where nobody listens."""

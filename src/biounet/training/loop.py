@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from biounet.networks.dropout import drawn_by_sample
 from biounet.samples.sampler import Sample, Sampler
 from biounet.settings import TrainingSettings
 from biounet.training.batch_statistics import keep_batch_norm, steps_with_batch_statistics, train_mode
@@ -116,12 +117,14 @@ def train_step(
     dice: float = 0.0,
     together: Together = ALONE,
 ) -> float:
-    """One step of the optimiser on a batch; returns the loss. Dropout is seeded by (seed, step).
+    """One step of the optimiser on a batch; returns the loss.
 
-    Where it ``keeps`` the statistics of batch normalisation, those of the batch do not matter.
+    The units that dropout leaves out of a sample follow from (seed, step, its position in the global batch). What a
+    network of one's own draws otherwise is seeded by (seed, step) and the process. Where it ``keeps`` the statistics
+    of batch normalisation, those of the batch do not matter.
 
     ``dice`` weighs the Dice loss beside the cross-entropy, see `loss.loss_of`. Of several processes each has a part
-    of the batch and a seed for dropout of its own; the loss is that of all parts together.
+    of the batch; the loss is that of all parts together.
     """
     device = next(state.network.parameters()).device
     images = torch.from_numpy(batch.image).to(device)
@@ -133,9 +136,13 @@ def train_step(
         group["lr"] = rate
     train_mode(state.network, keeps=keeps)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        entropy = [seed, state.step] + [together.rank] * (together.rank > 0)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        torch.manual_seed(_drawn(seed, state.step, together.rank))
+        first, _ = together.part(settings.batch_size)
+        seeds = [_drawn(seed, state.step, first + index) for index in range(len(images))]
+        with (
+            drawn_by_sample(state.network, seeds),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
             logits = together.forward(state.network)(images)
     sums = loss_sums(logits, targets, weights, with_dice=dice > 0)
     # the values of all processes with this one's gradient, of which going backward takes the mean over them
@@ -193,12 +200,20 @@ def reproducible() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
+def _drawn(*entropy: int) -> int:
+    """A seed for torch that follows from these numbers."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def _validated(state: TrainingState, validate: Validate, steps: int) -> Validated:
     start = time.perf_counter()
     scores = validate(state.average)
     score = scores["selection"]
-    best = math.isfinite(score) and (state.best_score is None or score >= state.best_score)
+    before = -math.inf if state.best_score is None else state.best_score
+    best = math.isfinite(score) and score >= before
     if best:
+        if score > before:
+            state.gain_step = state.step
         state.best = {name: value.detach().clone() for name, value in state.average.state_dict().items()}
         state.best_step, state.best_score = state.step, score
     return Validated(state.step, steps, scores, best, time.perf_counter() - start)

@@ -24,7 +24,7 @@ def patience(settings: TrainingSettings) -> int | None:
 def is_in_vain(state: TrainingState, due: frozenset[int], settings: TrainingSettings) -> bool:
     """Whether the last validations, at the steps ``due``, brought no better score for as long as patience lasts."""
     allowed = patience(settings)
-    return allowed is not None and sum(state.best_step < step <= state.step for step in due) >= allowed
+    return allowed is not None and sum(state.gain_step < step <= state.step for step in due) >= allowed
 
 
 def said_of_early_end(step: int, steps: int, settings: TrainingSettings) -> str:

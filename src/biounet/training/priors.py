@@ -36,11 +36,28 @@ def best_share(probabilities: Sequence[Float32], truths: Sequence[Labels], class
     segments. By Dice alone thin membranes would give way, and the regions that they part would merge.
     ``probabilities``: (K, *spatial) of the balanced network; ``truths``: int32 class ids, -1 unknown.
     """
-    scores = [
-        float(np.mean([_score(p, t, class_weights, share) for p, t in zip(probabilities, truths, strict=True)]))
-        for share in SHARES
-    ]
-    return SHARES[int(np.argmax(scores))]
+    return best_of([share_scores(p, t, class_weights) for p, t in zip(probabilities, truths, strict=True)])
+
+
+def share_scores(probabilities: Float32, truth: Labels, class_weights: Sequence[float]) -> tuple[float, ...]:
+    """The score of one image at each share of `SHARES`, see `best_share`."""
+    return tuple(_score(probabilities * _factors(class_weights, share, truth.ndim), truth) for share in SHARES)
+
+
+def best_of(scores: Sequence[Sequence[float]]) -> float:
+    """The share with the best mean over images, by the `share_scores` of each; the lowest among equals."""
+    return SHARES[int(np.argmax(np.mean(scores, axis=0)))]
+
+
+def without_weights(probabilities: Float32, class_weights: Sequence[float], share: float) -> Float32:
+    """Probabilities (K, *spatial) as `take_back` leaves them: divided by w_k^share, their sum 1 again."""
+    shifted = probabilities * _factors(class_weights, share, probabilities.ndim - 1)
+    return np.asarray(shifted / shifted.sum(0), dtype=np.float32)
+
+
+def takes_back(network: nn.Module) -> bool:
+    """Whether a network has the bias that `take_back` shifts."""
+    return getattr(getattr(network, "head", None), "bias", None) is not None
 
 
 @torch.no_grad()
@@ -56,11 +73,14 @@ def take_back(head: nn.Module, class_weights: Sequence[float], share: float) -> 
     bias += torch.from_numpy(shift.astype(np.float32)).to(bias.device)
 
 
-def _score(probabilities: Float32, truth: Labels, class_weights: Sequence[float], share: float) -> float:
+def _factors(class_weights: Sequence[float], share: float, ndim: int) -> Float32:
     weights = np.array([w if w > 0 else 1.0 for w in class_weights], np.float32)
-    factors = (weights**-share).reshape(-1, *(1,) * truth.ndim)
-    labels = known_part(np.asarray((probabilities * factors).argmax(axis=0), dtype=np.int32), truth)
-    found = class_scores(labels, truth, [str(k) for k in range(len(weights))])
+    return np.asarray(weights**-share).reshape(-1, *(1,) * ndim)
+
+
+def _score(probabilities: Float32, truth: Labels) -> float:
+    labels = known_part(np.asarray(probabilities.argmax(axis=0), dtype=np.int32), truth)
+    found = class_scores(labels, truth, [str(k) for k in range(len(probabilities))])
     values = [scores["dice"] for scores in found.values() if scores["dice"] is not None]
     if not values:
         return 0.0

@@ -22,7 +22,7 @@ from biounet.errors import BiounetError, UsageError
 from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model
 from biounet.training.batches import end_with_parent
-from biounet.training.events import Listener
+from biounet.training.events import Listener, unheard
 from biounet.training.interrupts import stop_requests
 from biounet.training.job import Job
 from biounet.training.together import check_accelerate, join
@@ -124,7 +124,7 @@ def _work(job: Job, device: str, threads: int, given: dict[str, str], outbox: An
     torch.set_num_threads(threads)
     try:
         together, device = join(device)
-        ended = _Ended(job.run(device, listen=_unheard if outbox is None else outbox.put, stop=stop, together=together))
+        ended = _Ended(job.run(device, listen=unheard if outbox is None else outbox.put, stop=stop, together=together))
     except KeyboardInterrupt:
         ended = _Ended()
     except BiounetError as error:
@@ -141,7 +141,3 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def _unheard(event: object) -> None:
-    """Only the first process speaks."""

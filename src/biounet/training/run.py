@@ -20,7 +20,7 @@ from biounet.planning.data import TrainingData
 from biounet.planning.plan import Plan
 from biounet.training.assemble import best_weights, last_weights, provenance
 from biounet.training.batch_statistics import settle_batch_norm, steps_with_batch_statistics
-from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, calibrate
+from biounet.training.budget import DEFAULT_BUDGET_S, Calibration, asked_budget, calibrate
 from biounet.training.ending import best_model, model_with
 from biounet.training.events import Finished, Listener, Noted, Planned
 from biounet.training.interrupts import Stop, stop_requests
@@ -56,7 +56,7 @@ _COPIES = 7  # of the weights in a run folder: the state holds them, two moments
 class Run:
     """A run in its folder. ``start``: when it was begun, by `time.perf_counter`, reading the data included.
 
-    ``is_fold``: whether it is one of a cross-validation, whose post-processing is tuned for all folds at their end.
+    ``is_fold``: whether it is one of a cross-validation, whose decisions are tuned for all folds at their end.
     Where nothing is held back nothing is validated, and the last weights are the best.
     ``together``: the processes that train it; only the first has ``files`` and a listener.
     """
@@ -113,6 +113,7 @@ class Run:
         said = resumed or self._choose_steps(steps, budget)
         self._share_state()
         if not resumed:
+            self.files.write_facts({"budget_s": asked_budget(steps, budget)})
             self._write_state()
         self.steps = int(self.state.facts["steps"])
         self.files.forget_metrics_after(self.state.step)
@@ -127,6 +128,7 @@ class Run:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = {
             "data": self.data.digest,
+            "split": self.plan.split.facts,  # a folder or a list given as --validation may hold other names by now
             "seed": self.seed,
             "from": origin,
             "network": network.description,
@@ -161,21 +163,21 @@ class Run:
         said = f"resumed at step {step} of {facts['steps']}"
         if budget is not None:
             said += "; the number of steps stays as it was, whatever --budget says"
-        changed = [
-            f"{n} {facts.get(n)} (now {self.state.facts[n]})" for n in MAY_DIFFER if facts.get(n) != self.state.facts[n]
-        ]
+        now = self.state.facts
+        changed = {n: f"{n} {facts.get(n)} (now {now[n]})" for n in MAY_DIFFER if facts.get(n) != now[n]}
         if changed:
-            said += f"; it began with {', '.join(changed)}, so the result may differ in rounding"
+            drawn = " and in what dropout leaves out" if "device" in changed else ""
+            said += f"; it began with {', '.join(changed.values())}, so the result may differ in rounding{drawn}"
         return said
 
     def _choose_steps(self, steps: int | None, budget: float | None) -> str:
-        if steps is not None:
+        seconds = asked_budget(steps, budget)
+        if seconds is None:
             self.state.facts["steps"] = steps
             return f"{steps} steps, as asked"
-        budget = DEFAULT_BUDGET_S if budget is None else budget
-        found = self.calibrate(budget - self._seconds())
+        found = self.calibrate(seconds - self._seconds())
         self.state.facts["steps"] = found.steps
-        return f"a budget of {budget:g} s buys {found}"
+        return f"a budget of {seconds:g} s buys {found}"
 
     def calibrate(self, budget_s: float) -> Calibration:
         """The steps that a budget in seconds, from now on, buys; found by timing some on a copy."""
@@ -283,14 +285,16 @@ class Run:
         """Best and last model, report and facts; then the state of a finished run goes."""
         last = last_weights(self.state)
         context = (self.data, self.plan, self.validator)
-        made = best_model(self.state, best_weights(self.state), *context, tunes=not self.is_fold)
+        tunes = not self.is_fold
+        made = best_model(self.state, best_weights(self.state), *context, tunes=tunes)
         model = made.model
         out, beside, report = self.files.out, self.files.last, self.files.report
         if out and beside and report:
             model = replace(model, sha256=save_model(out, model))
             held_back = self.plan.split.validation[:MOST_PICTURES]
             figures = held_back_figures(model, held_back, made.probabilities[:MOST_PICTURES])
-            save_model(beside, model_with(self.state, last, *context, postprocessing=model.postprocessing))
+            by = model.postprocessing
+            save_model(beside, model_with(self.state, last, *context, postprocessing=by, tunes=tunes))
             progress = Progress(self.files.metrics(), self.state.step, self.steps, self._seconds(), interrupted)
             write_report(report, model, progress, figures)
             self.files.write_facts({"seconds": self._seconds(), "steps": self.steps, "step": self.state.step})

@@ -153,11 +153,21 @@ class RunFiles:
         return [(line["step"], line["scores"]["selection"]) for line in scored]
 
     def write_facts(self, values: dict[str, Any]) -> None:
-        """Write ``run.json``: what does not belong in a model file, as durations."""
+        """Add to ``run.json``: what does not belong in a model file, as durations."""
         path = self._path(_FACTS)
         if path is not None:
+            values = self.facts() | values
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    def facts(self) -> dict[str, Any]:
+        """The content of ``run.json``, empty where it is missing or damaged."""
+        path = self._path(_FACTS)
+        try:
+            found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write_folds(self, values: dict[str, Any]) -> None:
         """Write ``folds.json``, from when on there is a cross-validation to go on with."""

@@ -25,7 +25,8 @@ from biounet.errors import DataError, UsageError
 from biounet.images.writing import whole_file
 from biounet.settings import TrainingSettings, dotted
 
-MAY_DIFFER = ("threads", "device", "processes")  # facts that a resume may change: only rounding depends on them
+# Facts that a resume may change: rounding depends on them, and on the kind of device what dropout leaves out.
+MAY_DIFFER = ("threads", "device", "processes")
 NO_FACTS = {"training": {"state_seconds", "workers"}}  # settings that change no result, and stand in no model file
 
 _KEY = "biounet_state"
@@ -37,7 +38,8 @@ class TrainingState:
     """A network in training. ``average`` is what is validated and saved as the model.
 
     ``facts``: plain values, as JSON has them, that must be equal for a resume to be exact (steps, seed,
-    settings, hash of the data, threads). ``best`` maps names to tensors of the best average so far.
+    settings, hash of the data, threads). ``best`` maps names to tensors of the best average so far (of equals the
+    last), that of ``best_step``; ``gain_step``: the last one whose score was above all before it.
     """
 
     network: nn.Module
@@ -48,6 +50,7 @@ class TrainingState:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_step: int = 0
     best_score: float | None = None
+    gain_step: int = 0
 
 
 def new_state(network: nn.Module, settings: TrainingSettings, facts: dict[str, Any]) -> TrainingState:
@@ -88,6 +91,7 @@ def pack_state(state: TrainingState) -> bytes:
         "step": state.step,
         "best_step": state.best_step,
         "best_score": state.best_score,
+        "gain_step": state.gain_step,
     }
     plain = _plain(tensors)
     metadata["sha256"] = _digest(plain, metadata)
@@ -131,7 +135,7 @@ def unpack_state(data: bytes, state: TrainingState, source: str) -> None:
         raise DataError(f"{source}: does not fit this run ({reason}); --overwrite starts anew") from error
     state.best = _part(tensors, "best.")
     state.step, state.best_step = int(metadata["step"]), int(metadata["best_step"])
-    state.best_score = metadata["best_score"]
+    state.best_score, state.gain_step = metadata["best_score"], int(metadata["gain_step"])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:

@@ -18,7 +18,7 @@ from biounet.model_file import Model
 from biounet.planning.data import Data, read_training_data
 from biounet.planning.plan import Factory
 from biounet.settings import Settings, read_settings
-from biounet.training.events import Listener, Planned
+from biounet.training.events import Listener, Planned, unheard
 from biounet.training.fold_job import Folds, fold_job
 from biounet.training.folds import CrossValidation, fold_devices
 from biounet.training.job import Job
@@ -73,7 +73,7 @@ def train(
     _check_folds(folds, refit, settings, network)
     _check_together(processes, folds, network, device, settings)
     rank, _ = launched()
-    files, listen = RunFiles(None if out is None or rank else Path(out)), listen or (lambda event: None)
+    files, listen = RunFiles(None if out is None or rank else Path(out)), listen or unheard
     files.check(existing, in_folds=folds is not None)
     if folds is not None:
         devices = fold_devices(device)
@@ -89,7 +89,7 @@ def train(
     if processes > 1:
         return train_in_processes(job, processes, device, listen)
     together, device = join(device)
-    return job.run(device, listen=listen if rank == 0 else _unheard, together=together)
+    return job.run(device, listen=listen if rank == 0 else unheard, together=together)
 
 
 def rehearse(
@@ -117,11 +117,11 @@ def rehearse(
     origin = _origin(start_from)
     if folds is not None:
         folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin, refit=refit)
-        whole = CrossValidation(folded, fold_devices(device), listen=_unheard, start=start)
+        whole = CrossValidation(folded, fold_devices(device), listen=unheard, start=start)
         whole.begin(steps, budget)
         return Planned((*whole.said, *whole.expect()), whole.job.steps)
     job = Job(known, settings, seed, None, "refuse", steps, budget, origin, None, start)
-    run = job.begun(pick_device(device), listen=_unheard)
+    run = job.begun(pick_device(device), listen=unheard)
     return Planned((*known.statements, *run.plan.statements, run.said, *run.expect()), run.steps)
 
 
@@ -174,10 +174,6 @@ def _check_together(
         )
     check_processes(processes, device)
     check_batch(settings.training.batch_size, count)
-
-
-def _unheard(event: object) -> None:
-    """A listener where nobody listens."""
 
 
 def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:

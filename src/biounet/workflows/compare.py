@@ -16,16 +16,19 @@ from biounet.datasets.examples import Example
 from biounet.datasets.selection import select
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
-from biounet.evaluation.files import Pair, Truth, find_pairs, find_predicted, read_truth, score_pairs, understand_truths
+from biounet.evaluation.files import Pair, encoded, find_pairs, find_predicted, legend_of, read_values, score_pairs
+from biounet.evaluation.legend import AS_THEY_ARE, Legend, Reading, choose_unlabelled, joined, reading_told
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
+from biounet.evaluation.truths import Truth, read_truth, understand_truths
 from biounet.images.writing import write_labels
 from biounet.inference.engines import Engine, make_engine
 from biounet.inference.predict import plan_for, segment, softmax
 from biounet.inference.tiling import predict_tiled
-from biounet.labels.meaning import Meaning, encode
+from biounet.labels.meaning import Meaning
 from biounet.model_file import Model, load_model
 from biounet.prediction.inputs import select_channels
+from biounet.prediction.run_file import write_legend
 from biounet.report.methods import methods_text
 from biounet.words import counted
 from biounet.workflows.compare_page import Origin, write_comparison_page
@@ -71,7 +74,8 @@ class Terms:
 
     ``only``: the images; by default those that every model held back, of the data there are, else all. ``seed``: of
     the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
-    `prediction_cost`). ``command``: what was typed, for the page.
+    `prediction_cost`). ``command``: what was typed, for the page. ``unlabelled``, ``object_classes``: as for
+    `evaluate_files`.
     """
 
     only: str | None = None
@@ -81,6 +85,8 @@ class Terms:
     device: str = "auto"
     cost: bool = True
     command: str = ""
+    unlabelled: str | None = None
+    object_classes: bool = True
 
 
 def compare(
@@ -101,18 +107,36 @@ def compare(
     """
     check_methods(methods)
     out = Path(out)
-    truths, dataset, reasons = read_truth(Path(data))
-    truths, meaning = understand_truths(truths, dataset, terms.task)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
+    truths, dataset, reasons = read_truth(Path(data))
     chosen, why = choose_images(truths, list(models.values()), terms.only)
-    said = [*reasons, meaning.reason, *why]
+    places = [truths.index(truth) for truth in chosen]
+    legends = _legends(methods, models)
+    unlabelled, rule = choose_unlabelled(terms.unlabelled, legends)
+    truths, meaning = understand_truths(
+        truths,
+        dataset,
+        task=terms.task,
+        object_classes=terms.object_classes,
+        unlabelled=unlabelled,
+        legends=list(legends.values()),
+    )
+    chosen = [truths[place] for place in places]
+    labels = _labels(methods, chosen, legends)  # what is missing is told before models work
+    readings = _readings(methods, labels, legends, meaning)
+    said = [*reasons, meaning.reason, *rule, *why]
+    said += [f"{name}: {reason}" for name, reading in readings.items() for reason in reading.reasons]
     for line in said:
         tell(line)
-    found: dict[str, list[list[Pair]]] = {}
-    for method in sorted(methods, key=lambda m: isinstance(m, Modelled)):  # missing labels are told before models work
+    meaning = joined(meaning, list(readings.values()))
+    pairs: dict[str, list[list[Pair]]] = {}
+    for method in methods:
         tell(f"scoring {method.name}")
-        found[method.name] = _pairs(method, chosen, meaning, models, out, terms.device)
-    pairs = {method.name: found[method.name] for method in methods}
+        if isinstance(method, Modelled):
+            runs = _predicted(method, chosen, models, out, terms.device)
+        else:
+            runs = [labels[method.name]]
+        pairs[method.name] = [encoded(run, readings[method.name], meaning) for run in runs]
     scored = {name: [score_pairs(run, meaning, warping=terms.warping) for run in runs] for name, runs in pairs.items()}
     headlines = HEADLINES[meaning.task]
     comparison = {"task": meaning.task, "names": [t.name for t in chosen], **compare_scores(scored, seed=terms.seed)}
@@ -192,36 +216,69 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
     return chosen, why
 
 
-def _pairs(
-    method: Method, truths: Sequence[Truth], meaning: Meaning, models: Mapping[Path, Model], out: Path, device: str
+def _legends(methods: Sequence[Method], models: Mapping[Path, Model]) -> dict[str, Legend]:
+    """What the models, and ``run.json`` beside labels, say of predicted values, by method; where they say anything."""
+    found: dict[str, Legend] = {}
+    for method in methods:
+        if isinstance(method, Labelled):
+            legend = legend_of(method.folder)
+        else:
+            each = [models[path] for run in method.runs for path in run]
+            if len({(m.task, len(m.classes), m.values, m.unlabelled) for m in each}) > 1:
+                raise DataError(
+                    f"--model {method.name}: its models were trained for different classes; compare them apart"
+                )
+            legend = Legend(each[0].task, each[0].classes, each[0].values, each[0].unlabelled)
+        if legend is not None:
+            found[method.name] = legend
+    return found
+
+
+def _labels(methods: Sequence[Method], truths: Sequence[Truth], legends: Mapping[str, Legend]) -> dict[str, list[Pair]]:
+    """The label files of each method that has some beside the truth, values as they stand there."""
+    return {
+        m.name: [replace(pair, probabilities=None) for pair in find_pairs(m.folder, truths, legends.get(m.name))]
+        for m in methods
+        if isinstance(m, Labelled)
+    }
+
+
+def _readings(
+    methods: Sequence[Method], labels: Mapping[str, list[Pair]], legends: Mapping[str, Legend], meaning: Meaning
+) -> dict[str, Reading]:
+    """What the values of each method mean. Raises `DataError` for a model of another task."""
+    readings = {}
+    for name in (method.name for method in methods):
+        legend = legends.get(name)
+        if name in labels:
+            readings[name] = read_values(labels[name], meaning, legend)
+        elif legend is not None and legend.task == meaning.task:
+            readings[name] = reading_told(legend, meaning) if meaning.task == "classes" else AS_THEY_ARE
+        elif legend is not None:
+            raise DataError(
+                f"--model {name}: was trained for {legend.task} ({', '.join(legend.classes)}), but the labels here are "
+                f"{meaning.task} ({meaning.reason}); --task overrides that"
+            )
+    return readings
+
+
+def _predicted(
+    method: Modelled, truths: Sequence[Truth], models: Mapping[Path, Model], out: Path, device: str
 ) -> list[list[Pair]]:
-    """For every run of the method its labels beside the truth."""
-    if isinstance(method, Labelled):
-        return [[replace(pair, probabilities=None) for pair in find_pairs(method.folder, truths, meaning)]]
+    """For every run of the method its labels beside the truth, values as the models give them; written as well."""
     runs = []
     for number, files in enumerate(method.runs):
         averaged = [models[path] for path in files]
         folder = out / method.name if len(method.runs) == 1 else out / method.name / f"run{number}"
-        runs.append(_predicted(method.name, averaged, truths, meaning, folder, device))
+        engines = [make_engine(model, device=device) for model in averaged]
+        pairs = []
+        for truth in truths:
+            labels = predict_averaged(averaged, engines, truth)
+            write_labels(folder / f"{truth.name}_labels.tif", labels)
+            pairs.append(Pair(truth.name, labels, truth.labels, None))
+        write_legend(folder, averaged)
+        runs.append(pairs)
     return runs
-
-
-def _predicted(
-    name: str, models: Sequence[Model], truths: Sequence[Truth], meaning: Meaning, folder: Path, device: str
-) -> list[Pair]:
-    for model in models:
-        if model.task != meaning.task or len(model.classes) != meaning.class_count:
-            raise DataError(
-                f"--model {name}: was trained for {model.task} ({', '.join(model.classes)}), but the labels here are "
-                f"{meaning.task} ({meaning.reason}); --task overrides that"
-            )
-    engines = [make_engine(model, device=device) for model in models]
-    pairs = []
-    for truth in truths:
-        labels = predict_averaged(models, engines, truth)
-        write_labels(folder / f"{truth.name}_labels.tif", labels)
-        pairs.append(Pair(truth.name, labels, encode(truth.labels, meaning), None))
-    return pairs
 
 
 def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: Truth) -> Any:
@@ -230,7 +287,7 @@ def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: 
     Objects are then made with the post-processing of the first. Raises `UsageError` where the truth
     comes without its image.
     """
-    if truth.example is None:
+    if truth.image is None:
         raise UsageError(f"{truth.name}: a model needs the image too; give a data folder with images and annotations")
     total: Any = 0.0
     for model, engine in zip(models, engines, strict=True):
@@ -253,7 +310,7 @@ def _costs(
     largest = max(truths, key=lambda truth: truth.labels.size)
     costs = {}
     for method in methods:
-        if isinstance(method, Modelled) and largest.example is not None:
+        if isinstance(method, Modelled) and largest.image is not None:
             files = method.runs[0]
             costs[method.name] = prediction_cost(files, _channels(models[files[0]], largest.example), device=device)
     return costs

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from biounet.evaluation.comparison import HEADLINES, at
-from biounet.evaluation.files import Pair, Truth
+from biounet.evaluation.files import Pair
 from biounet.evaluation.summary import flatten
+from biounet.evaluation.truths import Truth
 from biounet.inference.packages import installed_version
 from biounet.inference.predict import show_bytes
 from biounet.report.page import Block, Code, Figure, Section, Table, Text, write_page
@@ -188,7 +189,7 @@ def _figures(
 
 def _figure(task: str, truth: Truth, pairs: Mapping[str, Pair]) -> Figure:
     true = next(iter(pairs.values())).true
-    image = np.zeros(true.shape, np.uint8) if truth.example is None else truth.example.image
+    image = np.zeros(true.shape, np.uint8) if truth.image is None else truth.image
     layers = {"image": to_rgb(image, true.ndim), "truth": task_layer(true, task)}
     errors = error_layer if task == "instances" else wrong_class_layer
     for name, pair in pairs.items():

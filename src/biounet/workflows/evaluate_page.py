@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from biounet.evaluation.comparison import HEADLINES, at
 from biounet.evaluation.files import Evaluation, Pair
+from biounet.evaluation.legend import read_run
 from biounet.evaluation.scores import LOWER_IS_BETTER
 from biounet.evaluation.summary import flatten
 from biounet.inference.packages import installed_version
@@ -44,7 +44,7 @@ def write_evaluation_page(path: Path, evaluation: Evaluation, predicted: Path, c
     """
     result = evaluation.result
     order = _worst_first(evaluation)
-    run = _run_of(predicted)
+    run = read_run(predicted if predicted.is_dir() else predicted.parent)
     sections = [
         Section("Scores", _scores(result)),
         Section("Images, the worst first", [_per_image(evaluation, order)]),
@@ -128,25 +128,15 @@ def _figure(pair: Pair, task: str, score: str) -> Figure:
     return Figure(f"{pair.name}: {score}", layers, note, shown=("image", "errors"), legend=legend)
 
 
-def _run_of(predicted: Path) -> Mapping[str, Any]:
-    """The content of the ``run.json`` beside labels; empty where there is none of biounet."""
-    try:
-        found = json.loads(((predicted if predicted.is_dir() else predicted.parent) / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _origin(run: Mapping[str, Any]) -> Table:
     rows = [["version of biounet", installed_version("biounet")]]
     try:
-        rows += [
-            ["predicted by the model of SHA-256", str(run["model_sha256"])],
-            ["engine", f"{run['engine']}, {run['precision']}"],
-            *([f"{name} that predicted", str(value)] for name, value in run["versions"].items() if value),
-        ]
+        rows.append(["predicted by the model of SHA-256", str(run["model_sha256"])])
+        if "engine" in run:  # compare averages models, and writes none
+            rows.append(["engine", f"{run['engine']}, {run['precision']}"])
+        rows += [[f"{name} that predicted", str(value)] for name, value in run["versions"].items() if value]
     except (KeyError, TypeError, AttributeError):
-        rows.append(["predicted by", "not known: no run.json of biounet beside the labels"])
+        rows = [*rows[:1], ["predicted by", "not known: no run.json of biounet beside the labels"]]
     return Table("Origin", ["what", "value"], rows)
 
 

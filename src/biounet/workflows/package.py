@@ -14,6 +14,7 @@ from biounet.geometry import Geometry, frame_of, mirrored
 from biounet.inference.predict import softmax
 from biounet.inference.proof import golden_of
 from biounet.model_file import Model
+from biounet.report.facts import seeds_in_words
 from biounet.report.methods import network_in_words
 from biounet.training.estimate import trained_in_words
 
@@ -125,7 +126,7 @@ def documentation(model: Model, name: str) -> str:
         "",
         "## Training",
         "",
-        f"- {len(training.get('training_images', []))} training images, seed {training.get('seed')}; data sha256 "
+        f"- {len(training.get('training_images', []))} training images, {seeds_in_words(training)}; data sha256 "
         f"{training.get('data_sha256')}, model sha256 {model.sha256}.",
         *(f"- {statement}" for statement in training.get("statements", [])),
         "",

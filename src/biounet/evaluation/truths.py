@@ -1,0 +1,145 @@
+"""Annotated images that predictions are scored against: of a data folder, a folder of label images, or one file."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biounet.datasets.annotation import load_labels
+from biounet.datasets.dataset import Dataset, Item
+from biounet.datasets.examples import Example, load
+from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
+from biounet.datasets.zarr_annotations import holds_annotation
+from biounet.errors import DataError
+from biounet.evaluation.legend import Legend
+from biounet.images.formats import known_suffix, stem_name
+from biounet.labels.meaning import Meaning
+from biounet.labels.understanding import understand
+
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One annotated image: NAME (``stem``) and page (None for a file of one) find its prediction.
+
+    ``example``: of label images alone its image has no channels.
+    """
+
+    example: Example
+    stem: str
+    page: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the image is called."""
+        return self.example.name
+
+    @property
+    def labels(self) -> Labels:
+        """The annotation, int32 (*spatial)."""
+        return self.example.labels
+
+    @property
+    def kinds(self) -> Mapping[int, str]:
+        """Class of each object by id, where it has one."""
+        return self.example.kinds
+
+    @property
+    def image(self) -> npt.NDArray[Any] | None:
+        """(C, *spatial), None where the truth came as label images alone."""
+        return self.example.image if len(self.example.image) else None
+
+
+def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
+    """All annotated images of a folder or file; the data set, None for label images alone; reasons."""
+    if files := _label_files(path):
+        truths = [truth for file in files for truth in _truths_of_file(file)]
+        what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
+        return truths, None, [what]
+    dataset = find_dataset(path)
+    sharing = Counter(stem_name(file) for file in {item.image.path for item in dataset.items})
+    truths = [
+        Truth(example, _name_of_results(item, alone=sharing[stem_name(item.image.path)] == 1), item.image.page)
+        for item, example in zip(dataset.items, load(dataset), strict=True)
+    ]
+    return truths, dataset, list(dataset.reasons)
+
+
+def _name_of_results(item: Item, *, alone: bool) -> str:
+    """NAME of an image's file; where it is not ``alone`` in having it, what the data set calls the image."""
+    if alone:
+        return stem_name(item.image.path)
+    return item.name if item.image.page is None else (item.name.rpartition("[")[0] or item.name)
+
+
+def understand_truths(
+    truths: Sequence[Truth],
+    dataset: Dataset | None,
+    *,
+    task: str | None,
+    object_classes: bool,
+    unlabelled: str,
+    legends: Sequence[Legend],
+) -> tuple[list[Truth], Meaning]:
+    """What the annotation means, and the truths with it; see `labels.understanding.understand`.
+
+    ``legends``: of the predictions. Classes of drawn objects have the values that they have there, and are all one
+    where the predictions know but one.
+    """
+    if legends and all(legend.is_of_one_class for legend in legends):
+        object_classes = False
+    known = {name: value for legend in reversed(legends) for name, value in legend.named.items()}
+    examples, meaning = understand(
+        [t.example for t in truths],
+        dataset,
+        task=task,
+        object_classes=object_classes,
+        unlabelled=unlabelled,
+        known=known,
+    )
+    if unlabelled == "unknown" and meaning.values[:1] == (0,) and not any((e.labels == 0).any() for e in examples):
+        meaning = replace(meaning, values=meaning.values[1:], value_names=meaning.value_names[1:])
+    return [replace(t, example=example) for t, example in zip(truths, examples, strict=True)], meaning
+
+
+def matching(path: Path) -> list[Path]:
+    """The files that a pattern names, as those of ``*.zarr/labels/nuclei``; none where it is a file or folder.
+
+    Raises `DataError` where it is neither, or a pattern that nothing matches.
+    """
+    if path.exists():
+        return []
+    files = [Path(name) for name in sorted(glob.glob(str(path)))]
+    if not files:
+        raise DataError(f"{path}: there is no such file or folder; check the name")
+    return files
+
+
+def _label_files(path: Path) -> list[Path]:
+    """The label images that a path names; none where it is a data set."""
+    if files := matching(path):
+        return files
+    if known_suffix(path) or path.is_file():
+        return [] if holds_annotation(path) else [path]
+    return [] if _is_data(path) else sorted(p for p in path.iterdir() if known_suffix(p))
+
+
+def _is_data(path: Path) -> bool:
+    folders = [folder for folder in (path, path / "train") if folder.is_dir()]
+    return any(layout.recognise(folder) is not None for folder in folders for layout in LAYOUTS)
+
+
+def _truths_of_file(path: Path) -> list[Truth]:
+    pages = load_labels(path)
+    stem = label_stem(path)
+    names = [stem] if len(pages) == 1 else [f"{stem}[{i:02d}]" for i in range(len(pages))]
+    examples = [Example(name, np.empty((0, *p.shape), np.uint8), p) for name, p in zip(names, pages, strict=True)]
+    return [Truth(example, stem, i if len(pages) > 1 else None) for i, example in enumerate(examples)]
