@@ -215,6 +215,10 @@ def test_evaluate_arrays():
     assert found["seg"] == 0.5
     assert biounet.evaluate(predicted, truth, task="classes")["pixel_error"] == 48 / 400
     assert set(biounet.evaluate(predicted, truth, task="classes")["classes"]) == {"0", "1", "2"}
+    assert biounet.evaluate(torch.from_numpy(predicted), truth.tolist()) == found
+    mask = (truth > 0) * 255
+    assert biounet.evaluate(mask > 0, mask, task="classes")["dice"] == 1
+    assert biounet.evaluate(predicted, 0 * truth)["errors"]["spurious"] == 1
 
 
 def test_evaluate_paths(tmp_path):

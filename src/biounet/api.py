@@ -104,35 +104,38 @@ def _predict_array(
 
 
 def evaluate(
-    predicted: npt.NDArray[Any] | str | Path,
-    true: npt.NDArray[Any] | str | Path,
+    predicted: npt.ArrayLike | Path,
+    true: npt.ArrayLike | Path,
     *,
     task: str | None = None,
     only: str | None = None,
+    ndim: int | None = None,
     unlabelled: str | None = None,
     object_classes: bool = True,
 ) -> dict[str, Any]:
     """Scores of two label arrays (Z)YX of one ``task`` ("instances" by default), or of folders or files.
 
-    Arrays give `evaluation.scores.evaluate_pair`, paths what ``biounet evaluate --json`` prints.
-    Of paths ``unlabelled`` says what undrawn pixels of the truth are, "background" or "unknown", instead of what they
-    were to the model that predicted; ``object_classes`` whether names of drawn objects are classes, or all are of one.
+    Arrays, or what `numpy.asarray` makes them of, give `evaluation.files.evaluate_arrays`, paths what
+    ``biounet evaluate --json`` prints.
+    Of paths ``ndim`` says whether stacks are planes or volumes, and ``unlabelled`` what undrawn pixels of the truth
+    are, "background" or "unknown", instead of what they were to the model that predicted; ``object_classes`` whether
+    names of drawn objects are classes, or all are of one.
     """
     if task not in (None, "instances", "classes"):
         raise UsageError(f"task {task!r} is not known; choose instances or classes")
-    if isinstance(predicted, np.ndarray) and isinstance(true, np.ndarray):
-        from biounet.evaluation.scores import evaluate_pair
+    from biounet.evaluation.files import evaluate_arrays, evaluate_files
 
-        return evaluate_pair(predicted, true, task=task or "instances")  # type: ignore[arg-type]
-    if isinstance(predicted, np.ndarray) or isinstance(true, np.ndarray):
+    paths = [given for given in (predicted, true) if isinstance(given, str | Path)]
+    if not paths:
+        arrays = _as_array(predicted, "predicted"), _as_array(true, "true")
+        return evaluate_arrays(*arrays, task=task or "instances")  # type: ignore[arg-type]
+    if len(paths) < 2:
         raise UsageError("evaluate needs two arrays or two paths")
-    from biounet.evaluation.files import evaluate_files
-
     found = evaluate_files(
-        predicted,
-        true,
+        *paths,
         only=only,
         task=task,  # type: ignore[arg-type]
+        ndim=ndim,
         unlabelled=unlabelled,
         object_classes=object_classes,
     )

@@ -86,7 +86,6 @@ def test_several_files_with_commas_are_averaged(biounet, folders, data, model, t
         (["--labels", "A=x", "--labels", "B=y"], 3, "x: there is no such file or folder"),
         (["--labels", "A=x", "--model", "B=y"], 3, "y: there is no such model file"),
         (["--labels", "A=x", "--labels", "B=y", "--task", "cells"], 2, "--task 'cells' is not known"),
-        (["--labels", "A=x", "--labels", "B=y", "--only", "images 7"], 2, "positions run from 0 to 2"),
     ],
 )
 def test_options_that_cannot_be_meant(biounet, data, arguments, code, words, tmp_path):
@@ -94,6 +93,13 @@ def test_options_that_cannot_be_meant(biounet, data, arguments, code, words, tmp
     assert done.code == code
     assert words in done.complaint
     assert done.out == ""
+
+
+def test_images_that_are_not_there_are_named_by_position(biounet, data, folders, tmp_path):
+    given = [word for name, folder in zip("AB", folders, strict=False) for word in ("--labels", f"{name}={folder}")]
+    done = biounet("compare", data, *given, "--only", "images 7", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "positions run from 0 to 2" in done.complaint
 
 
 def test_networks_are_trained_compared_and_not_trained_twice(biounet, data, tmp_path):

@@ -203,6 +203,42 @@ def test_probabilities_of_pages(tmp_path):
     assert second["rand_error"] > 0.5
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_stacks_that_a_model_learnt_plane_by_plane(tmp_path, told):
+    """``run.json`` says it, or the user."""
+    stack = np.stack([cells(shift, 9) for shift in range(5)]).astype(np.uint16)
+    for folder in ("data/images", "data/masks", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "data" / "images" / "s.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "data" / "masks" / "s.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    write_labels(tmp_path / "out" / "s_labels.tif", stack)
+    assert names(evaluate_files(tmp_path / "out", tmp_path / "data")) == ["s"]
+    if told:
+        run = {"task": "instances", "classes": ["background", "cell"], "values": [], "ndim": 2}
+        (tmp_path / "out" / "run.json").write_text(json.dumps(run))
+    found = evaluate_files(tmp_path / "out", tmp_path / "data", ndim=None if told else 2)
+    assert names(found) == [f"s[{page:02d}]" for page in range(5)]
+    assert found.result["mean"]["seg"] == 1
+    assert ("2D, as the model learnt that predicted" in found.statements) == told
+
+
+@pytest.mark.parametrize("task", [None, "instances", "classes"])
+def test_images_without_any_object_can_be_scored(tmp_path, task):
+    """Negative controls: whatever is found there is spurious."""
+    for folder in ("images", "masks", "out"):
+        (tmp_path / folder).mkdir()
+    empty = np.zeros((64, 72), np.uint8)
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", empty + 3)
+        tifffile.imwrite(tmp_path / "masks" / f"{name}.tif", empty)
+    write_all(tmp_path / "out", {"a": cells() > 0 if task == "classes" else cells(), "b": empty})
+    found = evaluate_files(tmp_path / "out", tmp_path, task=task)
+    assert found.result["task"] == (task or "instances")
+    assert errors(found) == {"a": 900 / (64 * 72), "b": 0}
+    assert found.result["images"][0]["errors"]["spurious"] == 9
+    assert any(line.startswith("nothing is drawn in any mask") for line in found.statements)
+
+
 def test_volumes(tmp_path):
     truth = np.stack([cells()] * 6)
     tifffile.imwrite(tmp_path / "true.tif", truth.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"})

@@ -40,6 +40,7 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables, page and predictions.")] = Path("comparison"),
     task: options.Task = None,
+    ndim: options.Ndim = None,
     unlabelled: options.UnlabelledTruth = None,
     object_classes: options.ObjectClasses = True,
     warping: Annotated[bool, typer.Option(help="Compute the warping error, the one slow score.")] = True,
@@ -68,13 +69,14 @@ def compare(
             "seeds": seeds,
             "validation": only,
             "task": task,
+            "ndim": ndim,
             "unlabelled": unlabelled,
             "object_classes": object_classes,
             "device": device,
         }
         given = [*_trained(console, data, methods, out, given, how), *given]
     command = options.typed(context)
-    terms = Terms(only, task, warping, seed, device, cost, command, unlabelled, object_classes)  # type: ignore[arg-type]
+    terms = Terms(only, task, warping, seed, device, cost, command, unlabelled, object_classes, ndim)  # type: ignore[arg-type]
     found = run(data, given, out, terms, tell=console.note)
     show_comparison(console, found.result)
     for sentence in found.verdicts:
@@ -115,7 +117,7 @@ def _trained(
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
     check_methods([*(Modelled(name, ()) for name in names), *others])
-    check_labels(data, others, how["validation"])
+    check_labels(data, others, how["validation"], ndim=how["ndim"])
     budget = None if how["budget"] is None else parse_duration(how["budget"])
     with console.progress("training", None) as bar:
         listener = TrainingListener(console, bar)

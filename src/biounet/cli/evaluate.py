@@ -23,6 +23,7 @@ def evaluate(
         str | None, typer.Option(help="Only these images: 'slices 20-23' (from 0), a folder, or names.")
     ] = None,
     task: options.Task = None,
+    ndim: options.Ndim = None,
     unlabelled: options.UnlabelledTruth = None,
     object_classes: options.ObjectClasses = True,
     csv: Annotated[Path | None, typer.Option(help="Folder for images.csv and objects.csv.")] = None,
@@ -45,6 +46,7 @@ def evaluate(
         true,
         only=only,
         task=task,  # type: ignore[arg-type]
+        ndim=ndim,
         unlabelled=unlabelled,
         object_classes=object_classes,
         warping=warping,

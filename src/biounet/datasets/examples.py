@@ -81,16 +81,16 @@ def size_ratio(a: Sequence[float], b: Sequence[float]) -> float:
     return max(max(x / y, y / x) for x, y in zip(a, b, strict=True))
 
 
-def load(dataset: Dataset, *, skip_bad: bool = False) -> list[Example]:
+def load(dataset: Dataset, *, skip_bad: bool = False, may_be_empty: bool = False) -> list[Example]:
     """Read every image and annotation of a data set.
 
     Raises `DataError` listing every image that cannot be read, holds NaN, or has labels that are none
-    (with ``skip_bad`` these are left out), and where no object is drawn in any mask.
+    (with ``skip_bad`` these are left out), and where no object is drawn in any mask, unless it ``may_be_empty``.
     """
     examples, problems = read_all(dataset)
     if problems and (not skip_bad or not examples):
         raise refuse(dataset.root, problems, len(dataset.items))
-    if not any((example.labels > 0).any() for example in examples):
+    if not may_be_empty and not any((example.labels > 0).any() for example in examples):
         raise DataError(
             f"{dataset.root}: all {len(examples)} masks are empty, no object is drawn; "
             "annotate at least one, or check that these are the right masks"

@@ -12,7 +12,8 @@ import fastremap
 import numpy as np
 import numpy.typing as npt
 
-from biounet.datasets.annotation import load_labels, object_kinds
+from biounet.datasets.annotation import as_labels, load_labels, object_kinds
+from biounet.datasets.examples import Example
 from biounet.datasets.layouts import label_stem
 from biounet.datasets.selection import select
 from biounet.errors import DataError
@@ -31,7 +32,7 @@ from biounet.evaluation.legend import (
 )
 from biounet.evaluation.scores import Scores, Task, evaluate_pair
 from biounet.evaluation.summary import summarise
-from biounet.evaluation.truths import Truth, matching, read_truth, understand_truths
+from biounet.evaluation.truths import Truth, as_learnt, matching, read_truth, understand_truths
 from biounet.images.formats import known_suffix, read_image, stem_name
 from biounet.images.image import check_finite
 from biounet.images.label_origin import is_zarr_written_here
@@ -79,6 +80,7 @@ def evaluate_files(
     *,
     only: str | None = None,
     task: Task | None = None,
+    ndim: int | None = None,
     unlabelled: str | None = None,
     object_classes: bool = True,
     warping: bool = True,
@@ -88,13 +90,17 @@ def evaluate_files(
 
     ``true``: a data folder in any known layout, whose rule of what is unknown then holds, a folder
     of label images, or one file. ``only``: some of the images (see `datasets.selection.select`).
+    ``ndim``: whether stacks of the truth are planes (2) or volumes (3), instead of inferring it.
     ``unlabelled``: what undrawn pixels of the truth are, "background" or "unknown"; None: as the model learnt it that
     predicted, where ``run.json`` tells, else background. ``object_classes``: whether names of drawn objects are
     classes; else all objects are of one.
     Raises `DataError` where nothing pairs, a prediction is missing, or sizes differ.
     """
-    truths, dataset, statements = read_truth(Path(true))
+    read = read_truth(Path(true), ndim)
     legend = legend_of(Path(predicted))
+    if legend is not None and ndim is None:
+        read = as_learnt(read, Path(true), [legend])
+    truths, dataset, statements = read
     unlabelled, rule = choose_unlabelled(unlabelled, {} if legend is None else {"the model that predicted": legend})
     truths, meaning = understand_truths(
         truths,
@@ -116,6 +122,23 @@ def evaluate_files(
     result = summarise(scored.images, seed, blocks=scored.blocks)
     statements += _unlike_labels(pairs)
     return Evaluation({"task": meaning.task, **result}, meaning, tuple(statements), tuple(pairs))
+
+
+def evaluate_arrays(predicted: npt.ArrayLike, true: npt.ArrayLike, *, task: Task) -> Scores:
+    """All scores of one label array against another, (Z)YX integers; see `evaluate_pair`.
+
+    Ids of objects are taken as they are; the values of classes are read as those of label files without ``run.json``.
+    Raises `DataError` for arrays that do not fit.
+    """
+    found, wanted = as_labels(np.asarray(predicted), "predicted"), as_labels(np.asarray(true), "true")
+    if task == "instances":
+        return evaluate_pair(found, wanted, task=task)
+    truths = [Truth(Example("array", np.empty((0, *wanted.shape), np.uint8), wanted), "array")]
+    _, meaning = understand_truths(truths, None, task=task, object_classes=False, unlabelled="background", legends=[])
+    pair = Pair("array", found, wanted, None)
+    reading = read_values([pair], meaning, None)
+    (pair,) = encoded([pair], reading, joined(meaning, [reading]))
+    return evaluate_pair(pair.predicted, pair.true, task=task)
 
 
 def _unlike_labels(pairs: Sequence[Pair]) -> list[str]:

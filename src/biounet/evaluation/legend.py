@@ -29,13 +29,15 @@ class Legend:
     """What made label files says of them.
 
     ``classes``: names by class id. ``values``: the annotation value of each, () where the labels are ids of objects or
-    that is not told. ``unlabelled``: what undrawn pixels were in training, None where that is not told.
+    that is not told. ``unlabelled``: what undrawn pixels were in training, ``ndim``: whether images were planes (2) or
+    volumes (3); None where that is not told.
     """
 
     task: str
     classes: tuple[str, ...]
     values: tuple[int, ...] = ()
     unlabelled: str | None = None
+    ndim: int | None = None
 
     @property
     def named(self) -> dict[str, int]:
@@ -87,11 +89,15 @@ def read_legend(folders: Iterable[Path]) -> Legend | None:
 def _legend(run: Mapping[str, Any]) -> Legend | None:
     try:
         classes, values = tuple(map(str, run["classes"])), tuple(map(int, run.get("values", ())))
-        task, unlabelled = str(run["task"]), run.get("unlabelled")
+        task, unlabelled, ndim = str(run["task"]), run.get("unlabelled"), run.get("ndim")
     except (KeyError, TypeError, ValueError):
         return None
     return Legend(
-        task, classes, values * (len(values) == len(classes)), unlabelled if unlabelled in UNLABELLED else None
+        task,
+        classes,
+        values * (len(values) == len(classes)),
+        unlabelled if unlabelled in UNLABELLED else None,
+        ndim if ndim in (2, 3) else None,
     )
 
 

@@ -58,19 +58,37 @@ class Truth:
         return self.example.image if len(self.example.image) else None
 
 
-def read_truth(path: Path) -> tuple[list[Truth], Dataset | None, list[str]]:
-    """All annotated images of a folder or file; the data set, None for label images alone; reasons."""
+Read = tuple[list[Truth], Dataset | None, list[str]]
+
+
+def read_truth(path: Path, ndim: int | None = None) -> Read:
+    """All annotated images of a folder or file; the data set, None for label images alone; reasons.
+
+    ``ndim``: whether the images of a data set are planes (2) or volumes (3), instead of inferring it.
+    """
     if files := _label_files(path):
         truths = [truth for file in files for truth in _truths_of_file(file)]
         what = f"{path.name}: label images" if files == [path] else f"{len(files)} label files in {path}"
         return truths, None, [what]
-    dataset = find_dataset(path)
+    dataset = find_dataset(path, ndim=ndim)
     sharing = Counter(stem_name(file) for file in {item.image.path for item in dataset.items})
     truths = [
         Truth(example, _name_of_results(item, alone=sharing[stem_name(item.image.path)] == 1), item.image.page)
-        for item, example in zip(dataset.items, load(dataset), strict=True)
+        for item, example in zip(dataset.items, load(dataset, may_be_empty=True), strict=True)
     ]
     return truths, dataset, list(dataset.reasons)
+
+
+def as_learnt(read: Read, path: Path, legends: Sequence[Legend]) -> Read:
+    """What was read of a data set; read again where the models that predicted learnt planes of what are volumes here,
+    or the other way round.
+    """
+    learnt = {legend.ndim for legend in legends if legend.ndim is not None}
+    if read[1] is None or len(learnt) != 1 or read[1].ndim in learnt:
+        return read
+    ndim = learnt.pop()
+    truths, dataset, reasons = read_truth(path, ndim)
+    return truths, dataset, [*reasons, f"{ndim}D, as the model learnt that predicted"]
 
 
 def _name_of_results(item: Item, *, alone: bool) -> str:
@@ -92,8 +110,15 @@ def understand_truths(
     """What the annotation means, and the truths with it; see `labels.understanding.understand`.
 
     ``legends``: of the predictions. Classes of drawn objects have the values that they have there, and are all one
-    where the predictions know but one.
+    where the predictions know but one. Truths without any object are of the task that is asked for, or that the
+    predictions are of.
     """
+    if not any((t.labels > 0).any() for t in truths):
+        legend = legends[0] if legends else None
+        task = task or (legend.task if legend else "instances")
+        values = (legend.values if legend else ()) or (0, 1)
+        reason = "nothing is drawn in any mask: whatever was found is wrong"
+        return list(truths), Meaning(task, values if task == "classes" else (), reason)  # type: ignore[arg-type]
     if legends and all(legend.is_of_one_class for legend in legends):
         object_classes = False
     known = {name: value for legend in reversed(legends) for name, value in legend.named.items()}

@@ -59,6 +59,7 @@ def _legend(model: Model) -> dict[str, Any]:
     """What the values of predicted labels mean, and what was unknown in training; `evaluation.legend` reads it."""
     return {
         "task": model.task,
+        "ndim": model.ndim,
         "classes": list(model.classes),
         "values": list(model.values),
         "unlabelled": model.unlabelled,

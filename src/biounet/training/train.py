@@ -183,5 +183,5 @@ def _check_numbers(steps: int | None, budget: float | None, seed: int) -> None:
         raise UsageError(f"--budget {budget}: must be a time in seconds above 0")
     if steps is not None and budget is not None:
         raise UsageError(f"--steps {steps} and --budget {budget} exclude each other; give one")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: must be at least 0")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: must be at least 0 and below 2^63")

@@ -20,7 +20,7 @@ from biounet.evaluation.files import Pair, encoded, find_pairs, find_predicted, 
 from biounet.evaluation.legend import AS_THEY_ARE, Legend, Reading, choose_unlabelled, joined, reading_told
 from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
-from biounet.evaluation.truths import Truth, read_truth, understand_truths
+from biounet.evaluation.truths import Truth, as_learnt, read_truth, understand_truths
 from biounet.images.writing import write_labels
 from biounet.inference.engines import Engine, make_engine
 from biounet.inference.predict import plan_for, segment, softmax
@@ -74,7 +74,7 @@ class Terms:
 
     ``only``: the images; by default those that every model held back, of the data there are, else all. ``seed``: of
     the bootstrap. ``device``: for the models. ``cost``: whether to measure what their predictions cost (see
-    `prediction_cost`). ``command``: what was typed, for the page. ``unlabelled``, ``object_classes``: as for
+    `prediction_cost`). ``command``: what was typed, for the page. ``unlabelled``, ``object_classes``, ``ndim``: as for
     `evaluate_files`.
     """
 
@@ -87,6 +87,7 @@ class Terms:
     command: str = ""
     unlabelled: str | None = None
     object_classes: bool = True
+    ndim: int | None = None
 
 
 def compare(
@@ -108,10 +109,11 @@ def compare(
     check_methods(methods)
     out = Path(out)
     models = {path: load_model(path) for m in methods if isinstance(m, Modelled) for run in m.runs for path in run}
-    truths, dataset, reasons = read_truth(Path(data))
+    legends = _legends(methods, models)
+    read = read_truth(Path(data), terms.ndim)
+    truths, dataset, reasons = as_learnt(read, Path(data), list(legends.values())) if terms.ndim is None else read
     chosen, why = choose_images(truths, list(models.values()), terms.only)
     places = [truths.index(truth) for truth in chosen]
-    legends = _legends(methods, models)
     unlabelled, rule = choose_unlabelled(terms.unlabelled, legends)
     truths, meaning = understand_truths(
         truths,
@@ -171,7 +173,7 @@ def check_methods(methods: Sequence[Method]) -> None:
         raise UsageError(f"method {bad[0]!r} cannot name a folder; call it otherwise, as NAME=FOLDER")
 
 
-def check_labels(data: str | Path, methods: Sequence[Method], only: str | None) -> None:
+def check_labels(data: str | Path, methods: Sequence[Method], only: str | None, *, ndim: int | None = None) -> None:
     """Raise, before anything is trained, what `compare` would of label files that are missing.
 
     Without ``only`` the images are not known yet (a training chooses what it holds back): then the folders must hold
@@ -180,7 +182,7 @@ def check_labels(data: str | Path, methods: Sequence[Method], only: str | None) 
     folders = [method.folder for method in methods if isinstance(method, Labelled)]
     truths: Sequence[Truth] = ()
     if folders and only is not None:
-        found, _, _ = read_truth(Path(data))
+        found, _, _ = read_truth(Path(data), ndim)
         truths, _ = choose_images(found, (), only)
     for folder in folders:
         find_predicted(folder, truths)
@@ -224,11 +226,12 @@ def _legends(methods: Sequence[Method], models: Mapping[Path, Model]) -> dict[st
             legend = legend_of(method.folder)
         else:
             each = [models[path] for run in method.runs for path in run]
-            if len({(m.task, len(m.classes), m.values, m.unlabelled) for m in each}) > 1:
+            if len({(m.task, m.ndim, len(m.classes), m.values, m.unlabelled) for m in each}) > 1:
                 raise DataError(
                     f"--model {method.name}: its models were trained for different classes; compare them apart"
                 )
-            legend = Legend(each[0].task, each[0].classes, each[0].values, each[0].unlabelled)
+            first = each[0]
+            legend = Legend(first.task, first.classes, first.values, first.unlabelled, first.ndim)
         if legend is not None:
             found[method.name] = legend
     return found

@@ -34,6 +34,7 @@ class Training:
     seeds: int = 1
     validation: str | None = None
     task: str | None = None
+    ndim: int | None = None
     unlabelled: str | None = None
     object_classes: bool = True
     device: str = "auto"
@@ -138,6 +139,7 @@ def _settings(name: str, networks: Sequence[str], how: Training) -> Any:
         "network.name": name,
         "data.validation": how.validation,
         "data.task": how.task,
+        "data.ndim": how.ndim,
         "data.unlabelled": how.unlabelled,
         "data.object_classes": None if how.object_classes else False,  # on: as the overrides have it
     }
