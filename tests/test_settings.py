@@ -170,6 +170,7 @@ def test_an_override_without_a_value():
         ("loss.reading=plus", r"loss.reading \(='plus'\): .*'multiply' or 'sum'"),
         ("augmentation.scale=[1]", r"augmentation.scale.1 .*required"),
         ("augmentation.scale=2", r"augmentation.scale \(=2\): .*tuple; write several values as \[1, 2\]"),
+        ("network.width=1e9", r"network.width \(=1000000000.0\): .*less than or equal to 1024"),
         ("training.tile=0", r"training.tile \(=0\): .*greater than or equal to 1"),
         ("data.ndim=4", r"data.ndim \(=4\): .*2 or 3"),
         ("data.validation_share=1", r"data.validation_share \(=1\): .*less than 1"),

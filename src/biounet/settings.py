@@ -33,7 +33,7 @@ class NetworkSettings(_Section):
     """
 
     name: str = "unet"  # unet, fcn8s, fcn16s, fcn32s or patch_cnn
-    width: int = Field(64, ge=1)  # channels of the first level; of every level of patch_cnn
+    width: int = Field(64, ge=1, le=1024)  # channels of the first level; of every level of patch_cnn
     depth: int | None = Field(4, ge=0, le=7)  # poolings; null: 4, in volumes by what the margin costs
     pooling: tuple[tuple[int, ...], ...] | None = Field(None, max_length=7)  # per level and axis; null: by pixel shape
     stem: Pixels | tuple[Pixels, ...] | None = 1  # stride of a first convolution, see above; null: by the objects

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,9 @@ def test_without_a_model_file_nothing_is_written(tmp_path, monkeypatch):
     assert files.metrics() == []
     assert (files.state, files.last, files.report, files.is_unfinished) == (None, None, None, False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["", ".", "/"])
+def test_a_model_needs_a_name(out):
+    with pytest.raises(UsageError, match="names no file; write one such as model.safetensors"):
+        RunFiles(Path(out))

@@ -26,6 +26,8 @@ class RunFiles:
     """Where a run writes; without ``out`` it writes nothing, and every path is None."""
 
     def __init__(self, out: Path | None) -> None:
+        if out is not None and not out.name:
+            raise UsageError(f"--out {str(out)!r}: names no file; write one such as model.safetensors")
         self.out = out
         self.folder = None if out is None else out.with_name(out.name + ".run")
 
