@@ -11,8 +11,9 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/biounet demo --out demo
 
+# The tests take one thread each, so as many run side by side as there are cores, up to four.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -295,7 +295,8 @@ def test_on_a_terminal_a_table_grows_with_every_validation_and_stays(data, tmp_p
     out = tmp_path / "m.safetensors"
     command = [sys.executable, "-m", "biounet", "train", data, "--out", out, *TINY, "--steps", "4",
                "--set", "training.validations=2"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs, env=env)
     os.close(theirs)
     said = b""
     try:
