@@ -258,6 +258,7 @@ def next_commands(folder: Path) -> list[str]:
     return [
         f"biounet show {images} --out samples.png",
         "biounet train MY_FOLDER --out my.safetensors --budget 15min",
-        "biounet predict my.safetensors MY_IMAGES --out results",
-        "biounet evaluate results MY_FOLDER",
+        "biounet predict my.safetensors NEW_IMAGES --out results",
+        "biounet predict my.safetensors TEST_FOLDER --out test_results",
+        "biounet evaluate test_results TEST_FOLDER",
     ]
