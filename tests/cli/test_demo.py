@@ -35,7 +35,7 @@ def test_a_device_that_there_is_not(biounet, tmp_path):
 def test_what_to_type_next_can_be_typed():
     commands = next_commands(Path("mein Ordner") / "demo")
     assert commands[0] == "biounet show 'mein Ordner/demo/data' --out samples.png"
-    assert [line.split()[1] for line in commands] == ["show", "train", "predict", "evaluate"]
+    assert [line.split()[1] for line in commands] == ["show", "train", "predict", "predict", "evaluate"]
 
 
 @pytest.mark.slow
