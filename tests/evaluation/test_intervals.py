@@ -135,7 +135,7 @@ def test_the_paired_interval_covers_the_true_difference(kind):
 @pytest.mark.parametrize("effect", [0.0, 0.02])
 def test_the_paired_interval_covers_the_true_difference_often_tried(kind, count, effect):
     covered, wrong = covered_and_wrong(kind, count, effect, 2000)
-    assert 0.91 <= covered <= (0.98 if count == 6 else 0.97)  # of six images intervals are wider than they must be
+    assert 0.91 <= covered <= 0.97
     assert wrong <= 0.05
 
 
