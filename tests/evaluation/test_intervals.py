@@ -114,17 +114,18 @@ def two_methods(rng, kind, count, effect):
 
 
 def covered_and_wrong(kind, count, effect, comparisons):
-    """How often the paired interval holds the true difference, and how often the worse is called better."""
+    """How often the paired interval and Student's hold the true difference, and the worse is called better."""
     rng = np.random.default_rng(7)
-    pairs = (two_methods(rng, kind, count, effect) for _ in range(comparisons))
+    pairs = [two_methods(rng, kind, count, effect) for _ in range(comparisons)]
     found = [paired_difference(a, b, rng) for a, b in pairs]
     covered = np.mean([difference.low <= effect <= difference.high for difference in found])
-    return covered, np.mean([difference.high < 0 for difference in found])
+    p = stats.ttest_1samp([np.subtract(a, b) for a, b in pairs], effect, axis=1).pvalue
+    return covered, np.mean(p >= 0.05), np.mean([difference.high < 0 for difference in found])
 
 
 @pytest.mark.parametrize("kind", ["normal", "skewed"])
 def test_the_paired_interval_covers_the_true_difference(kind):
-    covered, wrong = covered_and_wrong(kind, 10, 0.02, 400)
+    covered, _, wrong = covered_and_wrong(kind, 10, 0.02, 400)
     assert 0.90 <= covered <= 0.98  # nominal 0.95; the standard error of this share is 0.011
     assert wrong <= 0.02
 
@@ -134,9 +135,10 @@ def test_the_paired_interval_covers_the_true_difference(kind):
 @pytest.mark.parametrize("kind", ["normal", "skewed"])
 @pytest.mark.parametrize("effect", [0.0, 0.02])
 def test_the_paired_interval_covers_the_true_difference_often_tried(kind, count, effect):
-    covered, wrong = covered_and_wrong(kind, count, effect, 2000)
-    assert 0.91 <= covered <= 0.97
-    assert wrong <= 0.05
+    covered, students, wrong = covered_and_wrong(kind, count, effect, 2000)
+    # Student's interval, which it never undercuts, alone holds up to 0.967 of these differences of six images.
+    assert 0.94 <= students <= covered <= students + 0.025
+    assert wrong <= 0.025
 
 
 def test_without_pairing_the_interval_would_be_several_times_as_wide():
