@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,15 @@ import numpy.typing as npt
 from biounet.errors import UsageError
 from biounet.exchange.objects import Objects
 from biounet.images.regions import Regions
+from biounet.images.writing import Read
 from biounet.inference.memory import Budget
 from biounet.inference.predict import Prediction, show_bytes
-from biounet.labels.blocks import Place
 from biounet.model_file import Model
 from biounet.prediction.export import EXPORTED, objects_of
 from biounet.prediction.found import Found
 from biounet.prediction.request import Request
 from biounet.prediction.results import Results
-from biounet.prediction.stack import stack_axes
-from biounet.prediction.view import Read
+from biounet.prediction.stack import Stack, stack_of
 from biounet.prediction.zarr_results import Ids
 
 Array = npt.NDArray[Any]
@@ -32,11 +32,11 @@ def results_of(found: Sequence[Found], request: Request) -> Results:
     several = len(found) > 1
     job = found[0].job
     view, model, regions = job.view, job.model, job.view.regions
-    shape = (len(found), *view.file_shape) if several else view.file_shape
-    axes, size = stack_axes(regions, view.ndim, len(found), request.pixel_size_um)
+    stack = stack_of(regions, view.ndim, len(found), request.pixel_size_um)
+    shape = stack.shape(view.file_shape)
 
     def ids(kind: str, readers: list[Read], largest: int) -> Ids:
-        return Ids(kind, _stacked(readers) if several else readers[0], shape, largest, axes, size)
+        return Ids(kind, stack.read(readers), shape, largest, stack.axes, stack.pixel_size_um)
 
     every = [ids("labels", [one.labels for one in found], max(one.count for one in found))]
     if found[0].classes is not None:
@@ -52,34 +52,20 @@ def results_of(found: Sequence[Found], request: Request) -> Results:
         every,
         sum(one.count for one in found) if model.task == "instances" else None,
         len(model.classes),
-        _probabilities(found),
+        _probabilities(found, stack),
         overlaid,
         lambda: [_objects(one, index if several else None, request) for index, one in enumerate(found)],
-        (np.stack(masks) if several else masks[0]) if masks else None,
+        np.stack(masks).reshape(shape) if masks else None,
     )
 
 
-def _stacked(readers: list[Read]) -> Read:
-    """Items one behind the other along a first axis."""
+def _probabilities(found: Sequence[Found], stack: Stack) -> Read:
+    """Classes first, then the axes of the stack; at another pixel size each pixel has that of the nearest one."""
 
-    def read(start: Place, stop: Place) -> Array:
-        return np.stack([readers[item](start[1:], stop[1:]) for item in range(start[0], stop[0])])
-
-    return read
-
-
-def _probabilities(found: Sequence[Found]) -> Read:
-    """Classes first, then items of a stack; at another pixel size each pixel has that of the nearest one."""
-    several = len(found) > 1
-
-    def read(start: Place, stop: Place) -> Array:
-        space = slice(1 + several, None)
-        items = range(start[1], stop[1]) if several else range(1)
-        stack = [
-            [found[item].probabilities(channel, start[space], stop[space]) for item in items]
-            for channel in range(start[0], stop[0])
-        ]
-        return np.array(stack) if several else np.array(stack)[:, 0]
+    def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Array:
+        channels = range(start[0], stop[0])
+        readers = [stack.read([partial(one.probabilities, channel) for one in found]) for channel in channels]
+        return np.stack([of_channel(start[1:], stop[1:]) for of_channel in readers])
 
     return read
 

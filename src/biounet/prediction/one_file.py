@@ -18,7 +18,7 @@ from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
 from biounet.prediction.request import Done
 from biounet.prediction.results import Results, reader_of
-from biounet.prediction.stack import stack_axes
+from biounet.prediction.stack import stack_of
 from biounet.prediction.zarr_results import Ids
 
 
@@ -45,24 +45,24 @@ class File:
     def results(self, model: Model) -> Results:
         """What was found in an image that is in memory, a stack of items first where it is one."""
         assert self.image is not None
-        several = len(self.found) > 1
         first, middle = self.found[0], len(self.items) // 2
-        axes, size = stack_axes(self.image, model.ndim, len(self.found))
+        stack = stack_of(self.image, model.ndim, len(self.found))
 
         def ids(kind: str, arrays: Sequence[npt.NDArray[np.int32]]) -> Ids:
-            array = np.stack(arrays) if several else arrays[0]
-            return Ids(kind, reader_of(array), array.shape, int(array.max(initial=0)), axes, size)
+            read = stack.read([reader_of(array) for array in arrays])
+            largest = max(int(array.max(initial=0)) for array in arrays)
+            return Ids(kind, read, stack.shape(arrays[0].shape), largest, stack.axes, stack.pixel_size_um)
 
         found = [ids("labels", [one.labels for one in self.found])]
         if first.classes is not None:
             found.append(ids("classes", [one.classes[one.labels] for one in self.found if one.classes is not None]))
-        maps = [one.probabilities for one in self.found]
+        maps = np.stack([one.probabilities for one in self.found], axis=1)
         return Results(
             self.path,
             found,
             sum(int(one.labels.max(initial=0)) for one in self.found) if model.task == "instances" else None,
             len(model.classes),
-            reader_of(np.stack(maps, axis=1) if several else maps[0]),
+            reader_of(maps.reshape(len(maps), *stack.shape(first.probabilities.shape[1:]))),
             lambda: (self.items[middle], self.found[middle].labels),
             lambda: self.exports,
         )

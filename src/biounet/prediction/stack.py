@@ -1,28 +1,68 @@
-"""The items of a file one behind the other: where each lies, what their axis is called, how large their pixels are."""
+"""The items of a file in its results: along which axes they lie, how large their pixels are, and where each is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from biounet.images.image import Image
 from biounet.images.regions import Regions
+from biounet.images.writing import Read
 from biounet.prediction.scale import pixel_size
 
 
-def stack_axes(
-    image: Image | Regions, ndim: int, items: int, given: tuple[float, ...] | None = None
-) -> tuple[str, tuple[float, ...] | None]:
-    """The axes of results, (T)(Z)YX, and the pixel size in um of the spatial ones among them, or None.
+@dataclass(frozen=True)
+class Stack:
+    """Results of one file: ``axes``, (T)(Z)YX; items lie along the first ``counts`` of them, one item along none.
 
-    ``items`` of ``ndim`` axes, where there are several, lie along Z if they are the planes of one z stack, else along
-    T: times, pages, or the planes of several times. ``given``: pixel size in place of what the file states. Of the
-    planes of a z stack whose distance is not stated, the size has YX alone.
+    ``pixel_size_um``: of the spatial ones among ``axes``, or None. Of the planes of a z stack whose distance is not
+    stated it has YX alone.
+    """
+
+    axes: str
+    counts: tuple[int, ...]
+    pixel_size_um: tuple[float, ...] | None
+
+    def shape(self, item: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the results, of items of shape ``item``."""
+        return (*self.counts, *item)
+
+    def read(self, readers: Sequence[Read]) -> Read:
+        """What gives windows of all items, each with a reader, as one array of `shape`."""
+        along = len(self.counts)
+        if not along:
+            return readers[0]
+
+        def window(start: tuple[int, ...], stop: tuple[int, ...]) -> npt.NDArray[Any]:
+            places = product(*map(range, start[:along], stop[:along]))
+            items = [readers[int(np.ravel_multi_index(place, self.counts))] for place in places]
+            read = np.stack([one(start[along:], stop[along:]) for one in items])
+            return read.reshape(*(b - a for a, b in zip(start[:along], stop[:along], strict=True)), *read.shape[1:])
+
+        return window
+
+
+def stack_of(image: Image | Regions, ndim: int, items: int, given: tuple[float, ...] | None = None) -> Stack:
+    """How the ``items`` of ``ndim`` axes that `planes` makes of an image lie in results.
+
+    The planes of a z stack lie along Z, those of several times along T and Z, all else (times, volumes, pages without
+    axes) along T. ``given``: pixel size in place of what the file states.
     """
     size, spatial = pixel_size(image, given, ndim), "ZYX"[-ndim:]
     if items == 1:
-        return spatial, size
-    if ndim == 3 or image.size("Z") != items:
-        return f"T{spatial}", size
+        return Stack(spatial, (), size)
+    depth = image.size("Z") if ndim == 2 else 1
+    if depth == 1:
+        return Stack(f"T{spatial}", (items,), size)
     stated = image.pixel_size(3)
-    return "ZYX", size if size is None or stated is None else (stated[0], *size)
+    size = size if size is None or stated is None else (stated[0], *size)
+    times = items // depth
+    return Stack("ZYX", (depth,), size) if times == 1 else Stack("TZYX", (times, depth), size)
 
 
 def place_in_stack(image: Image | Regions, ndim: int, index: int | None) -> tuple[int | None, int | None]:

@@ -34,7 +34,7 @@ _OME_ZARR = ".ome.zarr"
 class Ids:
     """Ids of an image. ``kind``: "labels" or "classes"; ``read(start, stop)`` gives windows of ``shape``, int32.
 
-    ``largest``: none is larger. ``axes``: of (T)(Z)YX, see `stack.stack_axes`. ``pixel_size_um``: per spatial
+    ``largest``: none is larger. ``axes``: of (T)(Z)YX, see `stack.Stack`. ``pixel_size_um``: per spatial
     axis, of YX alone, or None.
     """
 
