@@ -101,6 +101,8 @@ def test_single_settings():
     assert settings.data.validation == "slices 20-23"
     assert settings.augmentation.rotate_in_space is False
     assert settings.data.channels == (0, 2)
+    assert read_settings(overrides=["data.channels=DAPI,2"]).data.channels == ("DAPI", "2")
+    assert read_settings(overrides=["data.channels=1"]).data.channels == ("1",)
     assert settings.network.depth == 4
     assert settings.preset == "paper"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,9 +115,10 @@ class DataSettings(_Section):
     validation: str | None = None  # held-back images, as --validation; null: chosen by share
     validation_share: float = Field(0.2, gt=0, lt=1)  # of the images held back where validation names none
 
-    @field_validator("colours", mode="before")
+    @field_validator("channels", "colours", mode="before")
     @classmethod
     def _at_commas(cls, value: Any) -> Any:
+        value = str(value) if isinstance(value, int) else value  # one position
         return value.split(",") if isinstance(value, str) else value
 
 
@@ -202,11 +203,12 @@ def read_settings(
     file: Path | None = None,
     overrides: Iterable[str] = (),
     values: Mapping[str, Any] | None = None,
+    left_out: Container[str] = (),
 ) -> Settings:
     """A preset, then a TOML or JSON file over it, then ``key=value`` texts, then ``values`` over that.
 
-    ``values`` maps dotted keys to values; None leaves a setting as it is. Where these choose a network
-    of `FOR_NETWORK`, its values come right after the preset.
+    ``values`` maps dotted keys to values; None leaves a setting as it is. ``left_out``: dotted keys that are not
+    taken, whoever gives them. Where these choose a network of `FOR_NETWORK`, its values come right after the preset.
 
     Raises `UsageError` naming the key, its value and what is allowed.
     """
@@ -222,6 +224,7 @@ def read_settings(
             raise UsageError(f"--set {text!r} has no value; write --set key=value, as training.batch_size=2")
         _merge(given, {key.strip(): _parsed(value.strip())}, settings, "--set")
     _merge(given, {key: value for key, value in (values or {}).items() if value is not None}, settings, "option")
+    given = {key: value for key, value in given.items() if key not in left_out}
     _check_network(given)
     settings |= FOR_NETWORK.get(given.get("network.name", ""), {}) | given
     nested: dict[str, Any] = {"preset": preset}

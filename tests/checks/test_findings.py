@@ -13,7 +13,7 @@ from biounet.checks import survey
 from biounet.checks.data import check_data
 from biounet.checks.finding import SEVERITIES
 from biounet.checks.registry import CHECKS
-from biounet.errors import DataError
+from biounet.errors import DataError, UsageError
 from biounet.samples.synthetic import synthetic_cells
 
 
@@ -346,6 +346,20 @@ def test_a_blank_channel(plant, clean_pairs):
     finding = one(plant(two), "blank_images")
     assert finding.severity == "hint"
     assert finding.remedy.endswith("--channels 0,1")
+
+
+def test_channels_are_chosen_and_named_as_in_the_files(clean_pairs, write_set, tmp_path):
+    pairs = {n: (np.stack([0 * i, i, 0 * i], -1), m) for n, (i, m) in clean_pairs.items()}
+    folder = write_set(tmp_path / "set", pairs)
+    chosen = check_data(folder, channels=[1])
+    assert not [finding for finding in chosen.findings if finding.kind == "blank_images"]
+    assert [len(example.image) for example in chosen.examples] == [1] * 6
+    assert "channels 1, as asked for" in chosen.reasons
+    finding = one(check_data(folder, channels=["2", "1"]), "blank_images")
+    assert finding.evidence.startswith("channel 2 has one value in each of")
+    assert finding.remedy.endswith("--channels 1")
+    with pytest.raises(UsageError, match="--channels 4: not in f0, which has channels 0 to 2"):
+        check_data(folder, channels=["4"])
 
 
 def test_bit_depths(plant, clean_pairs):

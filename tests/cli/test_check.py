@@ -34,6 +34,9 @@ def test_what_was_inferred_can_be_overridden(biounet, data):
     assert found["classes"] == list(range(15))
     named = biounet("check", data, "--images", data / "images", "--masks", data / "masks", "--json").json
     assert named["layout"] == "--images and --masks"
+    chosen = biounet("check", data, "--channels", "0", "--json").json
+    assert (chosen["channels"], chosen["channel_names"]) == (1, ["0"])
+    assert biounet("check", data, "--channels", "1").code == 2
 
 
 def test_findings_end_with_exit_code_3_when_they_are_errors(biounet, make_data, tmp_path):

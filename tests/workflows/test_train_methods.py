@@ -50,6 +50,19 @@ def test_what_was_trained_alike_is_taken(data):
         assert trained(data, how) == [f"{model}: trained before"]
 
 
+def test_settings_come_from_a_file_too_and_each_network_takes_its_own(data, tmp_path):
+    config = tmp_path / "settings.toml"
+    config.write_text("[network]\nname = 'fcn8s'\nwidth = 3\ndepth = 1\n[training]\nvalidations = 1\ntile = 16\n")
+    how = replace(HOW, config=config, overrides=("network.width=2", "network.stem=1"))
+    assert len(trained(data, how, ("unet", "fcn32s"))) == 2  # the U-Net of that name is what was trained before
+    models = data.parent / "out" / "models"
+    made = load_model(models / "fcn32s-seed0.safetensors")
+    assert made.network["name"] == "fcn32s"
+    assert made.network["width"] == 2  # --set goes over the file; depth and stem are the other network's
+    with pytest.raises(UsageError, match="setting network.depth means nothing for network fcn32s"):
+        trained(data, how, ("fcn32s",))
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

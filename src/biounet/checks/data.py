@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class DataCheck:
     def reasons(self) -> tuple[str, ...]:
         """Every inference in words."""
         sampled = (self.sampled,) if self.sampled else ()
-        return (*self.dataset.reasons, *sampled, *((self.meaning.reason,) if self.meaning else ()))
+        return (*self.dataset.reasons, *sampled, *self.seen.chosen, *((self.meaning.reason,) if self.meaning else ()))
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -69,13 +70,15 @@ def check_data(
     masks: str | Path | None = None,
     task: str | None = None,
     ndim: int | None = None,
+    channels: Sequence[int | str] | None = None,
 ) -> DataCheck:
     """Find, read and understand a data folder as training would, and look for faults (`registry.CHECKS`).
 
     Of large folders a part is looked at, evenly spread (`DataCheck.sampled`). Raises `DataError` where there is
-    no data set to look at: no such folder, nothing to pair, 2D images and volumes together.
+    no data set to look at: no such folder, nothing to pair, 2D images and volumes together; `UsageError` for
+    ``channels`` (names, or positions from 0; None for all) that there are not.
     """
-    found = make_survey(survey(path, images=images, masks=masks, ndim=ndim), task=task)
+    found = make_survey(survey(path, images=images, masks=masks, ndim=ndim), task=task, channels=channels)
     findings = ranked(finding for check in CHECKS for finding in check(found))
     objects = tuple(_objects(e, found.meaning) for e in found.examples)
     return DataCheck(found.dataset, found.examples, found.meaning, objects, findings, found, found.sampled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,16 @@ _FEW_BITS = 255
 def blank_images(survey: Survey) -> Iterator[Finding]:
     """Images of one value, and channels of one value in some of the images or in all."""
     blank = {e.name: _blank_channels(e.image) for e in survey.examples}
-    channels = survey.dataset.channels
-    seen = any(len(found) < channels for found in blank.values())  # in one image at least
+    names = survey.channels
+    seen = any(len(found) < len(names) for found in blank.values())  # in one image at least
     everywhere = set.intersection(*map(set, blank.values())) if len(blank) > 1 else set()
-    if everywhere and len(everywhere) < channels:
-        rest = ",".join(str(k) for k in range(channels) if k not in everywhere)
+    if everywhere and len(everywhere) < len(names):
+        rest = ",".join(name for k, name in enumerate(names) if k not in everywhere)
         yield Finding(
             "blank_images",
             "hint",
             survey.dataset.root.name,
-            f"{_channels(everywhere)} one value in each of {len(blank)} images",
+            f"{_channels(everywhere, names)} one value in each of {len(blank)} images",
             "it tells the network nothing and costs time",
             f"leave it out: train --channels {rest}",
         )
@@ -54,7 +54,7 @@ def blank_images(survey: Survey) -> Iterator[Finding]:
                 "blank_images",
                 "warning",
                 example.name,
-                f"{_channels(found - everywhere)} one value, but not in the other images",
+                f"{_channels(found - everywhere, names)} one value, but not in the other images",
                 "what the channel shows elsewhere is missing here, as after a failed export or exposure",
                 "export the image again, or leave the channel out everywhere: train --channels",
                 0.5,
@@ -66,9 +66,9 @@ def _blank_channels(image: npt.NDArray[Any]) -> list[int]:
     return [k for k, channel in enumerate(image) if channel.size and channel.min() == channel.max()]
 
 
-def _channels(numbers: set[int]) -> str:
+def _channels(numbers: set[int], names: Sequence[str]) -> str:
     """As words to go before what they have: "channels 0, 2 have"."""
-    listed = ", ".join(map(str, sorted(numbers)))
+    listed = ", ".join(names[k] for k in sorted(numbers))
     return f"channel {listed} has" if len(numbers) == 1 else f"channels {listed} have"
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from biounet.checks.agreement import Gridded, gridded
 from biounet.checks.looks import Scraps, scraps
+from biounet.datasets.channel_choice import choose_channels
 from biounet.datasets.dataset import Dataset, Item, Problem
 from biounet.datasets.drawings import is_drawing
 from biounet.datasets.examples import Example, read_all
@@ -38,7 +39,8 @@ class Survey:
     mask and whose mask is an image, with the flatness of both. These three are not among the examples;
     ``left`` are the images of the first and the last.
     ``meaning``: None where nothing could be understood. ``sampled``: which images were left out to bound time
-    and memory, "" where none was.
+    and memory, "" where none was. ``channels``: names of those of ``examples``, or positions in the files;
+    ``chosen`` says in words which they are, where that is to be said.
     """
 
     dataset: Dataset
@@ -50,6 +52,8 @@ class Survey:
     swapped: tuple[tuple[Item, float, float], ...]
     left: tuple[Example, ...] = ()
     sampled: str = ""
+    channels: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
 
     @property
     def is_instances(self) -> bool:
@@ -114,10 +118,11 @@ class Survey:
         return float(2 * (self.median_px / unit) ** (1 / ndim))
 
 
-def make_survey(dataset: Dataset, *, task: str | None = None) -> Survey:
-    """Read a data set, or a part evenly spread over it, and understand it."""
+def make_survey(dataset: Dataset, *, task: str | None = None, channels: Sequence[int | str] | None = None) -> Survey:
+    """Read a data set, or a part evenly spread over it, and understand it; ``channels`` as for `choose_channels`."""
     chosen, sampled = choose_items(dataset.items)
     examples, unread = read_all(replace(dataset, items=tuple(chosen)))
+    examples, names, said = choose_channels(examples, channels, dataset)
     problems = (*dataset.problems, *unread)
     declared = set(dataset.values)
     swapped = tuple(_swapped(chosen, {e.name: e for e in examples}, {p.name for p in unread}))
@@ -132,7 +137,7 @@ def make_survey(dataset: Dataset, *, task: str | None = None) -> Survey:
     if any((e.labels > 0).any() for e in usable):
         usable, meaning = understand(usable, dataset, task=task)
     problems = tuple(p for p in problems if p.name not in exchanged)
-    return Survey(dataset, tuple(usable), problems, meaning, foreign, scrappy, swapped, left, sampled)
+    return Survey(dataset, tuple(usable), problems, meaning, foreign, scrappy, swapped, left, sampled, names, said)
 
 
 def choose_items(items: Sequence[Item]) -> tuple[list[Item], str]:

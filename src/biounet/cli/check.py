@@ -29,6 +29,7 @@ def check(
     masks: options.Masks = None,
     task: options.Task = None,
     ndim: options.Ndim = None,
+    channels: options.Channels = None,
     device: options.Device = "cpu",
     report: Annotated[Path | None, typer.Option(help="Write the findings with pictures to this HTML file.")] = None,
     json: options.Json = False,
@@ -46,7 +47,8 @@ def check(
     else:
         from biounet.checks.data import check_data
 
-        found = check_data(path, images=images, masks=masks, task=task, ndim=ndim)
+        chosen = None if channels is None else channels.split(",")
+        found = check_data(path, images=images, masks=masks, task=task, ndim=ndim, channels=chosen)
         if report is not None:
             from biounet.checks.page import write_check_page
 
@@ -125,7 +127,8 @@ def _tell_data(path: Path | None, found: DataCheck, report: Path | None, console
             "data": str(path),
             "layout": found.dataset.layout,
             "ndim": found.dataset.ndim,
-            "channels": found.dataset.channels,
+            "channels": len(found.seen.channels),
+            "channel_names": list(found.seen.channels),
             "task": meaning.task if meaning else None,
             "classes": list(meaning.values) if meaning else [],
             "cell_classes": list(meaning.cell_classes) if meaning else [],

@@ -33,6 +33,7 @@ def compare(
     steps: Annotated[int | None, typer.Option(help="Number of steps instead of a time.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each, with seeds from 0.")] = 1,
     preset: Annotated[str, typer.Option(help="paper or standard, for the training.")] = "standard",
+    config: options.Config = None,
     set_: options.Set = None,
     only: Annotated[
         str | None,
@@ -63,6 +64,7 @@ def compare(
     else:
         how = {
             "preset": preset,
+            "config": config,
             "overrides": tuple(set_ or ()),
             "steps": steps,
             "budget": budget,

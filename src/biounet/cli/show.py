@@ -45,7 +45,7 @@ def show(
     values = {
         "data.task": task,
         "data.ndim": ndim,
-        "data.channels": None if channels is None else channels.split(","),
+        "data.channels": channels,
         "data.unlabelled": unlabelled,
     }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=values)

@@ -95,7 +95,7 @@ def train(
         "network.name": None if network == "unet" else network,
         "data.task": task,
         "data.ndim": ndim,
-        "data.channels": None if channels is None else channels.split(","),
+        "data.channels": channels,
         "data.unlabelled": unlabelled,
         "data.validation": validation,
     }

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import as_labels
+from biounet.datasets.channel_choice import choose_channels
 from biounet.datasets.dataset import Dataset
 from biounet.datasets.examples import Example, load, size_ratio, usual_pixel_size
 from biounet.datasets.layouts import find_dataset
 from biounet.datasets.pages import SMALLEST_SIDE
 from biounet.errors import DataError, UsageError
-from biounet.images.channels import find_channels
 from biounet.images.likeness import thumbnail
 from biounet.labels.meaning import Meaning, encode
 from biounet.labels.understanding import understand
@@ -93,12 +93,9 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     else:
         examples, sequence = _from_arrays(data, settings.ndim), False
         statements = (f"{len(examples)} pairs of arrays",)
-    if settings.channels == ():
-        raise UsageError("--channels names none; write names or positions from 0 with commas, as DAPI,2")
-    by = data.declared_by if isinstance(data, Dataset) and data.channel_names else ""
-    examples, names, said = _chosen_channels(examples, settings.channels, by or "the files")
-    _check_sizes(examples)
     dataset = data if isinstance(data, Dataset) else None
+    examples, names, said = choose_channels(examples, settings.channels, dataset)
+    _check_sizes(examples)
     examples, meaning = understand(
         examples,
         dataset,
@@ -111,37 +108,6 @@ def read_training_data(data: Data, settings: DataSettings, *, skip_bad: bool = F
     rule = _rule(examples, settings)
     statements = (*statements, *said, meaning.reason, rule, *_pixel_sizes(examples))
     return TrainingData(tuple(examples), meaning, names, sequence, statements, _digest(examples))
-
-
-def _chosen_channels(
-    examples: Sequence[Example], channels: Sequence[int | str] | None, by: str
-) -> tuple[list[Example], tuple[str, ...], tuple[str, ...]]:
-    """Examples with these channels alone, in one order; their names, or positions; and what to say of it.
-
-    Files that name their channels are brought into the order of the first, whichever way each stores them.
-    ``by``: who names them.
-    """
-    if not examples:
-        return [], (), ()
-    first = examples[0]
-    named = all(e.channel_names and set(e.channel_names) == set(first.channel_names) for e in examples)
-    unique = len(set(first.channel_names)) == len(first.channel_names)
-    said: tuple[str, ...] = ()
-    if named and unique:
-        wanted: Sequence[int | str] = first.channel_names if channels is None else channels
-        wanted = [
-            first.channel_names[k] for k in find_channels(wanted, first.channel_names, len(first.image), first.name)
-        ]
-        names = tuple(map(str, wanted))
-        said = (f"channels {', '.join(names)}, as {by} name{'s' * (by != 'the files')} them",)
-    elif channels is None:
-        return list(examples), tuple(map(str, range(len(first.image)))), ()
-    else:
-        wanted = channels
-        names = tuple(map(str, find_channels(channels, first.channel_names, len(first.image), first.name)))
-        said = (f"channels {', '.join(names)}, as asked for",)
-    chosen = [find_channels(wanted, e.channel_names, len(e.image), e.name) for e in examples]
-    return [e.with_image(e.image[c]) for e, c in zip(examples, chosen, strict=True)], names, said
 
 
 def _pixel_sizes(examples: Sequence[Example]) -> tuple[str, ...]:

@@ -25,9 +25,13 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Training:
-    """How every method is trained: settings over the preset, time or steps, seeds 0 to ``seeds`` - 1."""
+    """How every method is trained: settings over the preset, time or steps, seeds 0 to ``seeds`` - 1.
+
+    ``config``: a TOML or JSON file of settings, under the ``overrides``.
+    """
 
     preset: str = "standard"
+    config: Path | None = None
     overrides: tuple[str, ...] = ()
     steps: int | None = None
     budget: float | None = None
@@ -127,14 +131,13 @@ def _begun_with(files: RunFiles, known: TrainingData, validation: str | None) ->
 
 
 def _settings(name: str, networks: Sequence[str], how: Training) -> Any:
-    """The settings of one network: of the overrides those that it has."""
+    """The settings of one network: of those given the ones that it has."""
     unknown = [network for network in networks if network not in NETWORK_TAKES]
     if unknown or len(set(networks)) < len(networks):
         raise UsageError(f"--methods {','.join(networks)}: choose from {', '.join(NETWORK_TAKES)}, each once")
     if how.seeds < 1:
         raise UsageError(f"--seeds {how.seeds}: must be at least 1")
     elsewhere = {key for other in networks for key in NETWORK_TAKES[other]} - set(NETWORK_TAKES[name])
-    kept = [text for text in how.overrides if text.partition("=")[0].strip() not in _dotted(elsewhere)]
     values = {
         "network.name": name,
         "data.validation": how.validation,
@@ -143,8 +146,5 @@ def _settings(name: str, networks: Sequence[str], how: Training) -> Any:
         "data.unlabelled": how.unlabelled,
         "data.object_classes": None if how.object_classes else False,  # on: as the overrides have it
     }
-    return read_settings(how.preset, overrides=kept, values=values)
-
-
-def _dotted(keys: set[str]) -> set[str]:
-    return {f"network.{key}" for key in keys}
+    left_out = {f"network.{key}" for key in elsewhere}
+    return read_settings(how.preset, file=how.config, overrides=how.overrides, values=values, left_out=left_out)
