@@ -51,7 +51,7 @@ RETURNED = (
     "model_file.Model",
     "inference.predict.Prediction",
     "prediction.options.Options",
-    "prediction.request.Done",
+    "results.request.Done",
     "checks.model.ModelCheck",
     "checks.data.DataCheck",
     "workflows.export_model.Exporting",

@@ -20,7 +20,7 @@ from biounet.inference.predict import Prediction
 from biounet.inference.torch_engine import TorchEngine
 from biounet.model_file import Model, save_model
 from biounet.prediction.options import Options, request_of
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 
 def make_network(in_channels=1, classes=2):

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from biounet.cli.app import make_app
 from biounet.inference.export import EXPORTERS
-from biounet.prediction.request import SAVED
+from biounet.results.request import SAVED
 from biounet.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]

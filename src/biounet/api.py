@@ -15,7 +15,7 @@ from biounet.model_file import Model
 if TYPE_CHECKING:
     from biounet.inference.predict import Prediction
     from biounet.prediction.options import Options
-    from biounet.prediction.request import Request
+    from biounet.results.request import Request
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -40,7 +40,7 @@ def predict(
 
     An array (C,)(Z)YX, or what `numpy.asarray` makes one of, gives an `inference.predict.Prediction`.
     Paths with a folder ``out`` write there what
-    ``biounet predict`` writes and return a list of `prediction.request.Done`; `PartialError` after all where some of
+    ``biounet predict`` writes and return a list of `results.request.Done`; `PartialError` after all where some of
     several inputs failed. ``options`` are those of the command, by the same names and in the same words, or as Python
     values (`prediction.options.Options`): ``save="labels,table"``, ``memory="2GB"``, ``pixel_size=0.25``,
     ``region="auto"``, ``shard=(1, 4)``, ``in_place=True``. Of an array ``tile``, ``memory``, ``tta``, ``engine``,

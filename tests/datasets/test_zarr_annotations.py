@@ -11,7 +11,7 @@ from biounet.datasets.layouts import find_dataset, load
 from biounet.datasets.zarr_annotations import PREDICTED
 from biounet.errors import DataError
 from biounet.images.ome_zarr_labels import add_zarr_labels
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 CELLS = np.zeros((24, 32), np.int32)
 CELLS[3:9, 3:9], CELLS[12:20, 12:28] = 1, 2

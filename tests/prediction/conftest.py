@@ -11,7 +11,7 @@ from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget, process_bytes
 from biounet.inference.tiling import predict_tiled
 from biounet.prediction.large import predict_large
-from biounet.prediction.zarr_results import Targets
+from biounet.prediction.made_by import targets as targets_of
 
 SETTINGS = {
     "threshold": 0.5, "smallest_px": 6, "fill_holes_px": 5, "give_back_px": 1,
@@ -63,7 +63,7 @@ def by_blocks():
             model,
             engine,
             path,
-            Targets.of(model, engine, request),
+            targets_of(model, engine, request),
             budget=budget,
             listen=lambda text, *_: lines.append(text),
             **options,

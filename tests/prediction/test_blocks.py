@@ -11,8 +11,8 @@ from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget, process_bytes
 from biounet.prediction import block_store
 from biounet.prediction.blocks import open_jobs
-from biounet.prediction.request import Request
-from biounet.prediction.zarr_results import Targets
+from biounet.prediction.made_by import targets as targets_of
+from biounet.results.request import Request
 
 
 @pytest.mark.parametrize(("save", "kept", "dtype"), [("probabilities", "probabilities", np.float32),
@@ -21,7 +21,7 @@ def test_one_channel_is_read_without_the_others(model, tmp_path, image_of, monke
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
     made = model(classes=3)
     engine = make_engine(made, engine="torch", device="cpu")
-    targets = Targets.of(made, engine, Request(tmp_path, save=(save,), tile=20))
+    targets = targets_of(made, engine, Request(tmp_path, save=(save,), tile=20))
     budget = Budget(4 << 30, process_bytes())
     with open_regions(tmp_path / "a.tif") as regions:
         ((job, _),) = open_jobs(made, engine, regions, targets, folder=tmp_path / "blocks", budget=budget)

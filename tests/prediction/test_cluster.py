@@ -20,8 +20,8 @@ from biounet.model_file import load_model, save_model
 from biounet.prediction import cluster
 from biounet.prediction.cluster import Cluster, Recipe
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
 from biounet.prediction.run_request import run_request
+from biounet.results.request import Request
 
 
 def test_two_workers_one_killed_half_way(random_model, tmp_path):

@@ -13,7 +13,7 @@ import tifffile
 
 from biounet.errors import BiounetError
 from biounet.model_file import save_model
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 SHAPE = (150, 170)
 SAVE = ["--save", "labels,probabilities,overlay", "--engine", "torch", "--device", "cpu"]

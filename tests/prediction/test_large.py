@@ -17,7 +17,7 @@ from biounet.labels.components import components
 from biounet.prediction import blocks
 from biounet.prediction.large import folder_of
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request, parse_pixel_size, parse_shard
+from biounet.results.request import Request, parse_pixel_size, parse_shard
 
 
 def through_memory(model, path, request):

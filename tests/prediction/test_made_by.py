@@ -9,7 +9,7 @@ import tifffile
 from biounet.model_file import load_model, save_model
 from biounet.prediction import made_by as module
 from biounet.prediction.made_by import made_by
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 INT8 = SimpleNamespace(name="openvino", precision="int8")
 

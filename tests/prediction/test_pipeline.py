@@ -11,7 +11,7 @@ from biounet.errors import BiounetError, DataError
 from biounet.inference.engines import make_engine
 from biounet.prediction import pipeline
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 
 @dataclass

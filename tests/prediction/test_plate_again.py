@@ -22,7 +22,7 @@ from biounet.prediction import one_file
 from biounet.prediction.inputs import find_inputs
 from biounet.prediction.large import folder_of
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 FIELDS = 6
 

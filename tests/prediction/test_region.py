@@ -14,7 +14,7 @@ from biounet.labels.components import relabel_by_first_pixel
 from biounet.prediction import blocks
 from biounet.prediction.large import folder_of
 from biounet.prediction.region import Region, open_region
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 SHAPE = (96, 110)
 

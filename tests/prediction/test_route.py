@@ -8,8 +8,8 @@ from biounet.images.image import Header
 from biounet.inference.engines import make_engine
 from biounet.inference.memory import Budget
 from biounet.prediction.large import folder_of
-from biounet.prediction.request import Request
 from biounet.prediction.route import takes_blocks
+from biounet.results.request import Request
 
 GIGA = 1 << 30
 

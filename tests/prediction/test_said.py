@@ -10,7 +10,7 @@ from PIL import Image
 from biounet.errors import DataError
 from biounet.inference.engines import make_engine
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 COLOURS, STAINS = ("0", "1", "2"), ("DAPI", "GFP", "RFP")
 

@@ -11,10 +11,10 @@ import tifffile
 from biounet.images.formats import read_image
 from biounet.images.image import Image
 from biounet.inference.engines import make_engine
-from biounet.prediction import results
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
-from biounet.prediction.stack import Stack, place_in_stack, stack_of
+from biounet.results import write
+from biounet.results.request import Request
+from biounet.results.stack import Stack, place_in_stack, stack_of
 
 SAVE = ("labels", "probabilities", "ome-zarr", "table")
 
@@ -62,7 +62,7 @@ def test_planes_of_a_z_stack_are_z_in_every_result(model, tmp_path, image_of, by
     tifffile.imwrite(tmp_path / "s.tif", image, imagej=True, metadata=metadata, resolution=(4, 4))
     request = Request(tmp_path / "o", save=SAVE, report=False)
     if way == "large":
-        monkeypatch.setattr(results, "_SMALL", 0)
+        monkeypatch.setattr(write, "_SMALL", 0)
     if way == "memory":
         made = model()
         predict_files(made, make_engine(made, engine="torch", device="cpu"), [tmp_path / "s.tif"], request)

@@ -8,7 +8,7 @@ from tests.images.test_slides import write_mirax, write_ndpi, write_svs
 from tests.prediction.test_large import files_of, through_memory
 
 from biounet.images.formats import read_image
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 
 def write_czi(path, pixels):

@@ -12,7 +12,7 @@ from biounet.images.formats import read_image
 from biounet.inference.engines import make_engine
 from biounet.prediction.inputs import find_inputs
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 
 def predicted(model, inputs, request):

@@ -15,8 +15,8 @@ from biounet.cli.console import Bar, Console
 
 if TYPE_CHECKING:
     from biounet.inference.engines import Choice
-    from biounet.prediction.request import Done, Listener
     from biounet.prediction.run_request import Outcome
+    from biounet.results.request import Done, Listener
 
 
 def predict(

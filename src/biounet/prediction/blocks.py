@@ -31,10 +31,10 @@ from biounet.model_file import Model
 from biounet.prediction.block_store import FolderStore
 from biounet.prediction.claim import claim, claimed, identity_of
 from biounet.prediction.region import Region, open_region
-from biounet.prediction.request import Request
 from biounet.prediction.stream import Behind
 from biounet.prediction.view import View, open_view
-from biounet.prediction.zarr_results import Targets
+from biounet.results.ome_zarr import Targets
+from biounet.results.request import Request
 
 Array = npt.NDArray[Any]
 

@@ -30,7 +30,7 @@ from biounet.model_file import Model
 from biounet.prediction.blocks import Job, open_claimed
 from biounet.prediction.made_by import engine_digest
 from biounet.prediction.region import AUTO
-from biounet.prediction.request import Request
+from biounet.results.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
 _WAIT_S = 30  # for the scheduler

@@ -16,9 +16,9 @@ from biounet.labels.instances import reach
 from biounet.labels.joined import Joined, join_instances, numbers_by_first_pixel
 from biounet.labels.kinds import weigh, weights
 from biounet.prediction.blocks import Job
-from biounet.prediction.gallery import Seen
-from biounet.prediction.thumbnail import thumbnail
 from biounet.prediction.view import Read
+from biounet.results.gallery import Seen
+from biounet.results.thumbnail import thumbnail
 
 Array = npt.NDArray[Any]
 

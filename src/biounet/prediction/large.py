@@ -21,12 +21,12 @@ from biounet.model_file import Model
 from biounet.prediction.blocks import Job, open_jobs
 from biounet.prediction.cluster import Cluster
 from biounet.prediction.found import find
-from biounet.prediction.gallery import Seen
 from biounet.prediction.large_results import refuse_too_large, results_of
-from biounet.prediction.request import Done, Listener, Request
-from biounet.prediction.results import write_results
 from biounet.prediction.said import is_constant, said_of_constant
-from biounet.prediction.zarr_results import Targets
+from biounet.results.gallery import Seen
+from biounet.results.ome_zarr import Targets
+from biounet.results.request import Done, Listener, Request
+from biounet.results.write import write_results
 from biounet.words import counted
 
 

@@ -17,12 +17,12 @@ from biounet.images.writing import Read
 from biounet.inference.memory import Budget
 from biounet.inference.predict import Prediction, show_bytes
 from biounet.model_file import Model
-from biounet.prediction.export import EXPORTED, objects_of
 from biounet.prediction.found import Found
-from biounet.prediction.request import Request
-from biounet.prediction.results import Results
-from biounet.prediction.stack import Stack, stack_of
-from biounet.prediction.zarr_results import Ids
+from biounet.results.export import EXPORTED, objects_of
+from biounet.results.ome_zarr import Ids
+from biounet.results.request import Request
+from biounet.results.stack import Stack, stack_of
+from biounet.results.write import Results
 
 Array = npt.NDArray[Any]
 

@@ -16,7 +16,14 @@ from biounet.inference.packages import installed_version
 from biounet.model_file import Model, model_digest
 from biounet.prediction.calibrate import calibration_images
 from biounet.prediction.region import AUTO
-from biounet.prediction.request import Request
+from biounet.results.ome_zarr import Targets
+from biounet.results.request import Request
+
+
+def targets(model: Model, engine: Engine, request: Request) -> Targets:
+    """Where the results of a request to a model go."""
+    several = model.task == "instances" and len(model.classes) > 2
+    return Targets(request, made_by(model, engine, request), ("labels", "classes") if several else ("labels",))
 
 
 def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from biounet.images.image import Image
 from biounet.inference.predict import Prediction
 from biounet.inference.tiling import TilePlan
 from biounet.model_file import Model
-from biounet.prediction.request import Done
-from biounet.prediction.results import Results, reader_of
-from biounet.prediction.stack import stack_of
-from biounet.prediction.zarr_results import Ids
+from biounet.results.ome_zarr import Ids
+from biounet.results.request import Done
+from biounet.results.stack import stack_of
+from biounet.results.write import Results, reader_of
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from biounet.errors import UsageError
 from biounet.inference.predict import parse_bytes
-from biounet.prediction.request import Request, parse_pixel_size, parse_shard
+from biounet.results.request import Request, parse_pixel_size, parse_shard
 
 
 class Options(TypedDict, total=False):

@@ -33,17 +33,17 @@ from biounet.inference.tiling import TilePlan
 from biounet.inference.windows import Source, check_seams
 from biounet.model_file import Model
 from biounet.prediction.cluster import Cluster
-from biounet.prediction.export import EXPORTED, objects_of
-from biounet.prediction.gallery import Gallery, Seen
 from biounet.prediction.inputs import select_channels
 from biounet.prediction.large import begin_large, folder_of, predict_large
+from biounet.prediction.made_by import targets as targets_of
 from biounet.prediction.one_file import File
-from biounet.prediction.request import Done, Listener, Request
-from biounet.prediction.results import write_results
 from biounet.prediction.route import takes_blocks
 from biounet.prediction.said import said_of_image
 from biounet.prediction.stream import Behind, ahead
-from biounet.prediction.zarr_results import Targets
+from biounet.results.export import EXPORTED, objects_of
+from biounet.results.gallery import Gallery, Seen
+from biounet.results.request import Done, Listener, Request
+from biounet.results.write import write_results
 
 Float32 = npt.NDArray[np.float32]
 
@@ -64,7 +64,7 @@ class Pipeline:
     ) -> None:
         self.model, self.engine, self.request, self.listen = model, engine, request, listen
         self.cluster, self.gallery = cluster, gallery
-        self.targets = Targets.of(model, engine, request)
+        self.targets = targets_of(model, engine, request)
         whole = request.memory if request.memory is not None else total_memory() // 2
         self.budget = Budget(whole, process_bytes())
         self.tiles_done = self.tiles_known = 0

@@ -12,13 +12,13 @@ from biounet.inference.averaging import views
 from biounet.inference.engines import Choice, Engine
 from biounet.model_file import Model
 from biounet.prediction.cluster import Cluster
-from biounet.prediction.export import check_frames
-from biounet.prediction.gallery import Gallery
 from biounet.prediction.inputs import find_inputs
 from biounet.prediction.pipeline import Pipeline
-from biounet.prediction.predict_page import write_prediction_page
-from biounet.prediction.request import Done, Listener, Request
-from biounet.prediction.run_file import write_run
+from biounet.results.export import check_frames
+from biounet.results.gallery import Gallery
+from biounet.results.page import write_prediction_page
+from biounet.results.request import Done, Listener, Request
+from biounet.results.run_file import write_run
 
 __all__ = ["Done", "Request", "find_inputs", "predict_files", "refuse_failed"]
 

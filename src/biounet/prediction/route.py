@@ -11,8 +11,8 @@ from biounet.inference.engines import Engine
 from biounet.inference.memory import Budget
 from biounet.model_file import Model
 from biounet.prediction.large import folder_of
-from biounet.prediction.request import Request
 from biounet.prediction.scale import needs_scale
+from biounet.results.request import Request
 
 _ARRAYS_AT_ONCE = 3  # images in memory: one read ahead, one computed, one written
 _TILE_SIDE = {2: 256, 3: 32}  # pixels a side of a tile for which memory is left beside whole images

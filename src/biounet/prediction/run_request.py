@@ -22,7 +22,7 @@ from biounet.prediction.cluster import Cluster, Recipe, packed
 from biounet.prediction.inputs import find_inputs
 from biounet.prediction.made_by import engine_digest, engine_file
 from biounet.prediction.predict import predict_files
-from biounet.prediction.request import Done, Listener, Request
+from biounet.results.request import Done, Listener, Request
 
 Factory = Callable[..., Any]
 Crops = tuple[npt.NDArray[np.float16], ...]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from biounet.errors import DataError, UsageError
-from biounet.images.image import Image
 from biounet.images.regions import Regions
 from biounet.model_file import Model
+from biounet.results.stack import pixel_size
 
 SAME = 1.05  # pixel sizes that differ by less are taken as equal
 _WORTH_SAYING = 1.25
@@ -69,15 +69,6 @@ def needs_scale(model: Model, pixel_size_um: tuple[float, ...] | None) -> bool:
     if wanted is None or pixel_size_um is None or len(wanted) != len(pixel_size_um):
         return False
     return any(max(a / b, b / a) >= SAME for a, b in zip(wanted, pixel_size_um, strict=True))
-
-
-def pixel_size(image: Image | Regions, given: tuple[float, ...] | None, ndim: int) -> tuple[float, ...] | None:
-    """Pixel size in um per spatial axis: what was given, else what the file states, else None."""
-    if given is None:
-        return image.pixel_size(ndim)
-    if len(given) not in (1, ndim):
-        raise UsageError(f"--pixel-size with {len(given)} numbers: give one, or one for each of {ndim} axes")
-    return given * ndim if len(given) == 1 else given
 
 
 def show_size(size: tuple[float, ...]) -> str:

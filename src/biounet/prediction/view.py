@@ -15,8 +15,8 @@ from biounet.images.resample import nearest_window, resample_window, resized_sha
 from biounet.labels.blocks import Place
 from biounet.model_file import Model
 from biounet.prediction.inputs import said_of_grey, select_channels
-from biounet.prediction.request import Request
 from biounet.prediction.scale import choose_level
+from biounet.results.request import Request
 
 Array = npt.NDArray[Any]
 Read = Callable[[Place, Place], Array]

@@ -28,8 +28,8 @@ from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning
 from biounet.model_file import Model, load_model
 from biounet.prediction.inputs import select_channels
-from biounet.prediction.run_file import write_legend
 from biounet.report.methods import methods_text
+from biounet.results.run_file import write_legend
 from biounet.words import counted
 from biounet.workflows.compare_page import Origin, write_comparison_page
 from biounet.workflows.cost import prediction_cost

@@ -26,10 +26,10 @@ from biounet.inference.engines import make_engine
 from biounet.labels.otsu import OtsuSettings, otsu_watershed, tune_otsu
 from biounet.model_file import Model
 from biounet.prediction.predict import Request, predict_files
-from biounet.prediction.predict_page import blocks_of_seams
 from biounet.report.methods import methods_text
 from biounet.report.page import Block, Code, Curve, Figure, Numbers, Section, Table, Text, write_page
 from biounet.report.pictures import ERROR_COLOURS, error_layer, error_picture, heat, label_layer, to_rgb
+from biounet.results.page import blocks_of_seams
 from biounet.samples.synthetic import synthetic_cells
 from biounet.settings import read_settings
 from biounet.training.events import TrainEvent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from biounet.errors import UsageError
 from biounet.inference.engines import LEAST_AGREEMENT
-from biounet.prediction.export import EXPORTED
+from biounet.results.export import EXPORTED
 
 SAVED = ("labels", "probabilities", "overlay", "ome-zarr", *EXPORTED)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biounet.prediction.gallery import Gallery, Seen
 from biounet.report.pictures import colours, heat, to_rgb
+from biounet.results.gallery import Gallery, Seen
 
 
 @pytest.fixture

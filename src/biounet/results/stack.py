@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biounet.errors import UsageError
 from biounet.images.image import Image
 from biounet.images.regions import Regions
 from biounet.images.writing import Read
-from biounet.prediction.scale import pixel_size
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,15 @@ def stack_of(image: Image | Regions, ndim: int, items: int, given: tuple[float, 
     size = size if size is None or stated is None else (stated[0], *size)
     times = items // depth
     return Stack("ZYX", (depth,), size) if times == 1 else Stack("TZYX", (times, depth), size)
+
+
+def pixel_size(image: Image | Regions, given: tuple[float, ...] | None, ndim: int) -> tuple[float, ...] | None:
+    """Pixel size in um per spatial axis: what was given, else what the file states, else None."""
+    if given is None:
+        return image.pixel_size(ndim)
+    if len(given) not in (1, ndim):
+        raise UsageError(f"--pixel-size with {len(given)} numbers: give one, or one for each of {ndim} axes")
+    return given * ndim if len(given) == 1 else given
 
 
 def place_in_stack(image: Image | Regions, ndim: int, index: int | None) -> tuple[int | None, int | None]:

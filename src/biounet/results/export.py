@@ -20,8 +20,7 @@ from biounet.images.regions import Regions
 from biounet.inference.predict import Prediction
 from biounet.labels.components import components
 from biounet.model_file import Model
-from biounet.prediction.scale import pixel_size
-from biounet.prediction.stack import place_in_stack
+from biounet.results.stack import pixel_size, place_in_stack
 
 EXPORTED = (*EXPORTS, "ctc")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from biounet.prediction.request import Done
 from biounet.report.page import Block, Code, Figure, Numbers, Section, Table, Text, write_page
+from biounet.results.request import Done
 from biounet.settings import dotted
 from biounet.words import counted
 

@@ -20,10 +20,10 @@ from biounet.images.writing import (
     write_probabilities_in_parts,
 )
 from biounet.images.writing_large import write_large_labels, write_large_probabilities
-from biounet.prediction.export import EXPORTED, export
-from biounet.prediction.request import Done
-from biounet.prediction.zarr_results import Ids, Targets, write_beside
 from biounet.report.pictures import overlay
+from biounet.results.export import EXPORTED, export
+from biounet.results.ome_zarr import Ids, Targets, write_beside
+from biounet.results.request import Done
 
 Array = npt.NDArray[Any]
 

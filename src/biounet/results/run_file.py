@@ -13,8 +13,8 @@ from biounet.images.writing import whole_file
 from biounet.inference.engines import ENGINES, Choice
 from biounet.inference.packages import installed_version
 from biounet.model_file import Model
-from biounet.prediction.request import Done, Request
 from biounet.report.methods import methods_text
+from biounet.results.request import Done, Request
 
 
 def write_run(

@@ -19,10 +19,7 @@ from biounet.images.label_origin import Origin, is_zarr_written_here, recorded_r
 from biounet.images.ome_zarr_labels import add_zarr_labels, write_zarr_labels
 from biounet.images.ome_zarr_list import has_zarr_labels, list_zarr_labels, recover_zarr_labels
 from biounet.images.writing import Read, is_written_here
-from biounet.inference.engines import Engine
-from biounet.model_file import Model
-from biounet.prediction.made_by import made_by
-from biounet.prediction.request import Done, Request
+from biounet.results.request import Done, Request
 
 Place = Sequence[int]
 
@@ -50,18 +47,12 @@ class Ids:
 class Targets:
     """Where the results of a request go, and what is recorded in labels that are written into images.
 
-    ``made_by``: what decides labels, see `made_by.made_by`. ``kinds``: of `Ids` that there will be.
+    ``made_by``: what decides labels, in plain values. ``kinds``: of `Ids` that there will be.
     """
 
     request: Request
     made_by: Mapping[str, Any]
     kinds: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: Model, engine: Engine, request: Request) -> Targets:
-        """Those of a request to a model."""
-        several = model.task == "instances" and len(model.classes) > 2
-        return cls(request, made_by(model, engine, request), ("labels", "classes") if several else ("labels",))
 
     def check(self, path: Path) -> None:
         """Refuse what cannot be written as OME-Zarr, before anything is computed; what a kill left is mended.

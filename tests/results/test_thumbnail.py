@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from biounet.images.regions import open_regions
-from biounet.prediction.thumbnail import thumbnail
+from biounet.results.thumbnail import thumbnail
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_every_nth_pixel_is_seen_and_no_large_window_is_read(tmp_path, shape, nd
 def test_of_a_pyramid_the_smallest_level_with_enough_pixels_is_read(tmp_path, monkeypatch, levels, read):
     """Pixels say where they are and in which level; every third pixel is wanted."""
     rows, columns = np.indices((100, 90))
-    monkeypatch.setattr("biounet.prediction.thumbnail._LARGEST", 34)
+    monkeypatch.setattr("biounet.results.thumbnail._LARGEST", 34)
     with tifffile.TiffWriter(tmp_path / "x.ome.tif", ome=True) as writer:
         for factor in levels:
             pixels = (rows + 100 * columns + 10_000 * factor).astype(np.int32)[::factor, ::factor]
