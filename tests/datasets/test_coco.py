@@ -66,7 +66,7 @@ def test_run_lengths(tmp_path, as_text):
         runs = run_lengths(mask)
         segmentation = {"size": [50, 41], "counts": compressed(runs) if as_text else runs}
         (outline,) = read(tmp_path, {"segmentation": segmentation})[0].outlines
-        assert np.array_equal(outline.mask, mask)
+        assert np.array_equal(paint([outline], mask.shape).labels, mask)
 
 
 def test_crowds_are_unknown(tmp_path):
@@ -84,4 +84,20 @@ def test_what_is_none_is_refused(tmp_path, segmentation):
 
 
 def test_objects_without_outline_are_left_out(tmp_path):
-    assert read(tmp_path, {"bbox": [0, 0, 3, 3]}, {"segmentation": []})[0].outlines == ()
+    outlines = read(tmp_path, {"bbox": [0, 0, 3, 3]}, {"segmentation": []})[0].outlines
+    found = paint(outlines, SHAPE)
+    assert found.labels.max() == 0
+    assert found.notes == ("2 lines, points, texts or boxes have no outline: left out",)
+
+
+def test_the_size_that_is_stated_is_that_of_the_image(tmp_path):
+    square = {"image_id": 1, "segmentation": [[1, 1, 4, 1, 4, 4, 1, 4]]}
+    for size, fits in (({"height": 6, "width": 7}, True), ({"height": 12, "width": 14}, False), ({"height": 0}, True)):
+        content = {"images": [{"id": 1, "file_name": "a.png", **size}], "annotations": [square]}
+        (tmp_path / "c.json").write_text(json.dumps(content))
+        outlines = read_coco(tmp_path / "c.json")[0].outlines
+        if fits:
+            assert paint(outlines, SHAPE).labels.sum() == 9
+        else:
+            with pytest.raises(DataError, match="an object drawn on 12 x 14 pixels, the image has 6 x 7"):
+                paint(outlines, SHAPE)

@@ -62,9 +62,10 @@ def test_other_tables_are_no_outlines(tmp_path):
 
 def test_outlines_without_a_place_lie_on_every_plane(tmp_path):
     write_all(tmp_path)
-    source = Source(tmp_path / "a.geojson")
+    source = Source(tmp_path / "a.roi")
     assert drawn_planes(source, header("ZYX", (3, 12, 14))) is None
     assert painted(Source(source.path, page=2), header("ZYX", (3, 12, 14))).labels.sum() == 49
+    assert drawn_planes(Source(tmp_path / "a.geojson"), header("ZYX", (3, 12, 14))) == [0]  # QuPath's first plane
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path):

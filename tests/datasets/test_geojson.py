@@ -52,13 +52,13 @@ def test_classes_by_name(tmp_path):
 
 def test_planes_of_a_stack(tmp_path):
     found = read(tmp_path, [feature([SQUARE]), feature([SQUARE], plane={"c": -1, "z": 3, "t": 0})])
-    assert [outline.place for outline in found] == [Place(), Place(z=3, t=0)]
+    assert [outline.place for outline in found] == [Place(z=0, t=0), Place(z=3, t=0)]
 
 
 def test_points_and_lines_enclose_nothing(tmp_path):
     found = read(tmp_path, [feature([1, 2], "Point"), feature(SQUARE, "LineString"), feature([SQUARE])])
     assert [outline.has_area for outline in found] == [False, False, True]
-    assert paint(found, (7, 10)).notes == ("2 lines, points or texts enclose nothing: left out",)
+    assert paint(found, (7, 10)).notes == ("2 lines, points, texts or boxes have no outline: left out",)
 
 
 def test_compressed(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from roifile import ImagejRoi, roiwrite
 
-from biounet.datasets.layouts import LAYOUTS, find_dataset, load
+from biounet.datasets.layouts import LAYOUTS, find_dataset, load, survey
 from biounet.errors import DataError, UsageError
 from biounet.images import ome_zarr_labels
 
@@ -211,6 +211,8 @@ def test_a_csv_of_pairs_by_name_without_a_header_and_with_faults(tmp_path):
     assert [item.name for item in find_dataset(tmp_path / "mine.csv").items] == ["a"]
     (tmp_path / "mine.csv").write_text("Region,mask,image\ndrawn/where.tif,drawn/x.tif,raw/a.tif\n")
     assert load(find_dataset(tmp_path / "mine.csv"))[0].annotated_share == (CELLS > 0).mean()
+    (tmp_path / "mine.csv").write_text("image;labels\nraw/a.tif;drawn/x.tif\n")  # as in a German spreadsheet
+    assert [item.name for item in find_dataset(tmp_path / "mine.csv").items] == ["a"]
     (tmp_path / "mine.csv").write_text("raw/a.tif,drawn/y.tif\nraw/a.tif\n")
     with pytest.raises(DataError, match=r"y\.tif is not there.*a line needs an image and an annotation"):
         find_dataset(tmp_path / "mine.csv")
@@ -255,7 +257,7 @@ def test_outlines_in_a_folder_of_their_own_and_the_only_ones(tmp_path):
 def test_a_mask_of_another_size_is_named(tmp_path):
     write_masks(tmp_path)
     tifffile.imwrite(tmp_path / "a" / "masks" / "m3.tif", CELLS[1:])
-    with pytest.raises(DataError, match="a mask of 31 x 40 pixels for an image of 32 x 40"):
+    with pytest.raises(DataError, match="an object drawn on 31 x 40 pixels, the image has 32 x 40"):
         load(find_dataset(tmp_path))
 
 
@@ -309,3 +311,28 @@ def test_label_images_go_before_outlines_and_it_is_said(tmp_path):
     dataset = find_dataset(tmp_path)
     assert "label images are used, outlines are not (as a.zip)" in dataset.reasons
     assert np.array_equal(load(dataset)[0].labels, CELLS)
+
+
+def test_a_pattern_says_which_of_its_images_have_no_mask(tmp_path):
+    write(tmp_path, a1=IMAGE, a1_masks=CELLS, a2=IMAGE, b=IMAGE)
+    found = survey(str(tmp_path / "a*.tif"))
+    assert [item.name for item in found.items] == ["a1"]
+    assert [(problem.name, problem.message) for problem in found.problems] == [("a2.tif", "has no mask of its name")]
+
+
+def test_a_mask_of_the_name_of_its_image_is_not_the_mask_of_one_object(tmp_path):
+    write(tmp_path, images__img_01=IMAGE, masks__mask_01=CELLS, masks__mask_01_region=np.ones_like(CELLS))
+    found = find_dataset(tmp_path)
+    assert found.layout == "folders"
+    assert load(found)[0].labels.max() == 2
+
+
+def test_masks_of_objects_that_are_left_out_or_hold_none(tmp_path):
+    write_masks(tmp_path)
+    write(tmp_path, b__images__b=IMAGE, b__masks__b=CELLS, c__images__c=IMAGE)
+    (tmp_path / "c" / "masks").mkdir()
+    found = survey(tmp_path)
+    assert [item.name for item in found.items] == ["a", "c"]
+    assert [problem.name for problem in found.problems] == ["b"]
+    assert "called as the image, as one of all objects is" in found.problems[0].message
+    assert [int(example.labels.max()) for example in load(found)] == [2, 0]

@@ -43,6 +43,19 @@ def test_channels_labels_and_ignore_value(cases):
     assert np.array_equal(example.labels, np.where(LABELS == 3, -1, LABELS.astype(int)))
 
 
+def test_a_case_whose_name_ends_as_a_channel(tmp_path):
+    for folder, name in (
+        ("imagesTr", "cell_0000_0000"),
+        ("imagesTr", "x_0000"),
+        ("labelsTr", "cell_0000"),
+        ("labelsTr", "x"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / folder / f"{name}.tif", np.eye(16, dtype=np.uint8))
+    found = find_dataset(tmp_path)
+    assert [item.name for item in found.items] == ["cell_0000", "x"]
+
+
 def test_regions_and_version_one(cases):
     declare(cases, {"background": 0, "whole": [1, 2], "core": [2]})
     assert find_dataset(cases).values == (0, 1, 2)

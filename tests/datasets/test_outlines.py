@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from biounet.datasets.outlines import Outline, Place, fill, kind_of, paint
+from biounet.datasets.outlines import Outline, Place, fill, kind_of, masked, paint
 from biounet.errors import DataError
 from biounet.images.image import Header
 
@@ -101,9 +101,19 @@ def test_parts_that_overlap_are_one_object_without_a_hole():
 
 
 def test_a_mask_has_the_size_of_the_image():
-    assert paint([Outline(mask=np.eye(4, dtype=bool))], (4, 4)).labels.tolist() == np.eye(4, dtype=int).tolist()
-    with pytest.raises(DataError, match="a mask of 4 x 4 pixels for an image of 4 x 5"):
-        paint([Outline(mask=np.eye(4, dtype=bool))], (4, 5))
+    assert paint([masked(np.eye(4, dtype=bool))], (4, 4)).labels.tolist() == np.eye(4, dtype=int).tolist()
+    with pytest.raises(DataError, match="an object drawn on 4 x 4 pixels, the image has 4 x 5"):
+        paint([masked(np.eye(4, dtype=bool))], (4, 5))
+
+
+def test_of_a_mask_the_box_around_the_object_is_kept():
+    whole = np.zeros((200, 300), bool)
+    whole[20:23, 7:9] = True
+    whole[21, 8] = False
+    outline = masked(whole)
+    assert outline.mask.shape == (3, 2)
+    assert np.array_equal(paint([outline], whole.shape).labels, whole)
+    assert paint([masked(whole & False)], whole.shape).labels.max() == 0
 
 
 @pytest.mark.parametrize(
@@ -115,15 +125,21 @@ def test_names_of_classes(name, kind):
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape", "place", "plane"),
+    ("axes", "shape", "place", "planes"),
     [
-        ("TZCYX", (2, 3, 4, 9, 9), Place(z=2, t=1), 5),
-        ("TZCYX", (2, 3, 4, 9, 9), Place(stack=4 * 4 + 1), 4),
-        ("IYXC", (5, 9, 9, 3), Place(stack=4), 4),
-        ("ZYX", (5, 9, 9), Place(z=3), 3),
+        ("TZCYX", (2, 3, 4, 9, 9), Place(z=2, t=1), [5]),
+        ("TZCYX", (2, 3, 4, 9, 9), Place(z=2), [2, 5]),
+        ("TZCYX", (2, 3, 4, 9, 9), Place(t=1), [3, 4, 5]),
+        ("TZCYX", (2, 3, 4, 9, 9), Place(z=4, t=0), [6]),  # beyond the last
+        ("TZCYX", (2, 3, 4, 9, 9), Place(stack=4 * 4 + 1), [4]),
+        ("IYXC", (5, 9, 9, 3), Place(stack=4), [4]),
+        ("TYX", (5, 9, 9), Place(z=3), [3]),
+        ("TYX", (5, 9, 9), Place(z=0, t=3), [3]),
+        ("ZYX", (5, 9, 9), Place(z=3), [3]),
         ("ZYX", (5, 9, 9), Place(), None),
     ],
 )
-def test_the_plane_of_a_stack(axes, shape, place, plane):
+def test_the_planes_of_a_stack(axes, shape, place, planes):
     header = Header(axes, shape, np.dtype(np.uint8), 0, lambda: None)
-    assert place.plane(header) == plane
+    found = place.planes(header)
+    assert (found if found is None else list(found)) == planes

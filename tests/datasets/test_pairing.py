@@ -71,6 +71,48 @@ def test_ignore_and_region_files_go_to_their_image():
     assert found.reasons[1:] == ("1 with NAME_ignore: unknown where it is not 0", "1 with NAME_region: unknown outside")
 
 
+@pytest.mark.parametrize(
+    ("image", "mask", "extra"),
+    [
+        ("img_01.tif", "mask_01.tif", "mask_01_region.tif"),
+        ("img_01.tif", "mask_01.tif", "img_01_region.tif"),
+        ("t_0000.tif", "t_0000.tif", "t_0000_region.tif"),
+        ("a.tif", "a_masks.tif", "a_masks_region.tif"),
+        ("a.tif", "a_masks.tif", "a_Region.tif"),
+    ],
+)
+def test_what_is_said_of_the_mask_is_said_of_its_image(image, mask, extra):
+    found = paired(paths(image), paths(mask, extra))
+    assert not found.problems
+    assert found.items[0].extras.region == Source(Path(extra))
+
+
+def test_images_called_as_what_is_said_of_others():
+    names = paths("tumour_region.tif", "hilus_region.tif")
+    assert list(pairs(paired(names, names))) == ["hilus_region", "tumour_region"]
+    assert list(pairs(paired(names[:1], paths("tumour_region_masks.tif")))) == ["tumour_region"]
+    found = paired([*names, Path("a.tif")], paths("a.tif", "hilus_region.tif"))
+    assert list(pairs(found)) == ["a", "hilus_region"]
+    (problem,) = found.problems
+    assert problem.name == "tumour_region.tif"
+    assert "says something of an image or mask of the name before it, and there is none" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (("t_0000.tif", "t_0001.tif"), ("t_0000_masks.tif", "t_0001_masks.tif")),
+        (("t_0000.tif", "t_0001.tif"), ("t_0000.geojson", "t_0001.geojson")),
+        (("a.ome.tif", "b.ome.tif"), ("a.ome_cp_masks.tif", "b.ome_cp_masks.tif")),
+        (("s1_roi.tif", "s2_roi.tif"), ("s1_roi_masks.tif", "s2_roi_masks.tif")),
+    ],
+)
+def test_numbers_from_0000_and_endings_of_other_programs(images, masks):
+    found = paired(paths(*images), paths(*masks))
+    assert not found.problems
+    assert sorted(pairs(found).values()) == list(zip(images, masks, strict=True))
+
+
 def test_only_image_files_are_listed_in_order(tmp_path):
     for name in ("b.TIF", "a.png", ".hidden.tif", "index.csv", "a_seg.npy", "Thumbs.db"):
         (tmp_path / name).write_text("x")

@@ -36,6 +36,10 @@ def test_of_three_axes_the_first_is_the_plane(tmp_path):
     points = [(2, 0, 0), (2, 0, 5), (2, 5, 5)]
     (outline,) = read(tmp_path, HEADER.replace("\n", ",axis-2\n") + rows(0, "polygon", points))
     assert outline.place == Place(z=2)
+    (outline,) = read(
+        tmp_path, HEADER.replace("\n", ",axis-2,axis-3\n") + rows(0, "polygon", [(1, *p) for p in points])
+    )
+    assert outline.place == Place(z=2, t=1)
 
 
 def test_other_tables(tmp_path):

@@ -138,6 +138,27 @@ def test_pixel_size_of_ome_and_of_plain_tags(tmp_path):
     assert read_image(tmp_path / "i.tif").pixel_size_um is None
 
 
+def test_what_imagej_leaves_out_of_a_voxel_size(tmp_path):
+    def size(**metadata):
+        metadata = {"axes": "ZYX", "unit": "um"} | metadata
+        tifffile.imwrite(tmp_path / "x.tif", STACK, imagej=True, resolution=(5, 4), metadata=metadata)
+        return read_image(tmp_path / "x.tif").pixel_size_um
+
+    assert size() == (1, 0.25, 0.2)  # a distance of 1 is not written
+    assert size(spacing=3) == (3, 0.25, 0.2)
+    assert size(spacing=0.002, zunit="mm") == (2, 0.25, 0.2)
+
+
+def test_ome_attributes_are_read_as_xml(tmp_path):
+    def quoted(text):
+        for at in "XY":
+            text = text.replace("<Pixels ", f"<Pixels PhysicalSize{at}='0.5' PhysicalSize{at}Unit=\"&#181;m\" ", 1)
+        return text.replace('SizeZ="2"', 'SizeZ="1"')
+
+    ome_with(tmp_path / "x.ome.tif", quoted)
+    assert read_image(tmp_path / "x.ome.tif").pixel_size_um == (0.5, 0.5)
+
+
 def test_transparency_is_marked(tmp_path):
     rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
     tifffile.imwrite(tmp_path / "x.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
@@ -170,6 +191,36 @@ def test_an_ome_image_in_several_files_stays_in_its_own_file(tmp_path):
     image = read_image(tmp_path / "x.ome.tif")
     assert np.array_equal(image.array, STACK[0])
     assert image.notes == ("part of an OME image in several files: the pages in this file, without their axes",)
+
+
+def test_a_file_that_holds_one_of_several_ome_images_whole_has_its_axes(tmp_path, rng):
+    pixels = rng.integers(0, 999, (2, 3, 2, 20, 24), np.uint16)  # two positions of ZCYX
+    images = "".join(
+        f'<Image ID="Image:{at}" Name="Pos{at}"><Pixels ID="Pixels:{at}" Type="uint16" DimensionOrder="XYCZT" '
+        f'SizeX="24" SizeY="20" SizeZ="3" SizeC="2" SizeT="1" PhysicalSizeX="0.{at + 1}" PhysicalSizeY="0.{at + 1}">'
+        f'<Channel ID="Channel:{at}:0" Name="DAPI"/><Channel ID="Channel:{at}:1" Name="GFP"/>'
+        + "".join(
+            f'<TiffData IFD="{2 * z + c}" FirstC="{c}" FirstZ="{z}" FirstT="0" PlaneCount="1">'
+            f'<UUID FileName="pos{at}.ome.tif">urn:uuid:{at}</UUID></TiffData>'
+            for z in range(3)
+            for c in range(2)
+        )
+        + "</Pixels></Image>"
+        for at in range(2)
+    )
+    schema = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    for at in (0, 1):
+        xml = f'<?xml version="1.0"?><OME {schema} UUID="urn:uuid:0">{images}</OME>'
+        pages = pixels[at].reshape(-1, 20, 24)
+        tifffile.imwrite(tmp_path / f"pos{at}.ome.tif", pages, description=xml, metadata=None, photometric="minisblack")
+    (tmp_path / "pos0.ome.tif").unlink()  # the other file is not needed
+    image = read_image(tmp_path / "pos1.ome.tif")
+    assert image.axes == "CZYX"
+    assert np.array_equal(image.array, pixels[1].transpose(1, 0, 2, 3))
+    assert image.channel_names == ("DAPI", "GFP")
+    assert image.pixel_size_um == (0.2, 0.2)  # of YX: Z is not stated
+    with open_regions(tmp_path / "pos1.ome.tif") as regions:
+        assert np.array_equal(regions.read(0, (0, 0, 0), (3, 20, 24), ndim=3), image.array)
 
 
 def test_ome_pages_that_are_not_there_are_refused(tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from biounet.datasets.outlines import Mask, Outline, kind_of
+from biounet.datasets.outlines import Mask, Outline, kind_of, masked
 from biounet.errors import DataError
 
 _LARGEST_MASK = 1 << 28  # pixels
@@ -29,8 +30,8 @@ def read_coco(path: Path) -> list[CocoImage]:
     """Images and their objects, in the file's order; classes are the categories' names.
 
     ``segmentation`` may be polygons (x, y from pixel corners, all parts of one object), or run lengths,
-    plain or compressed; crowds (``iscrowd``) are unknown, as they are no single objects. Raises `DataError`
-    for other content.
+    plain or compressed; crowds (``iscrowd``) are unknown, as they are no single objects. Objects with a box
+    alone enclose nothing. Raises `DataError` for other content.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -38,11 +39,9 @@ def read_coco(path: Path) -> list[CocoImage]:
         objects: dict[Any, list[Outline]] = defaultdict(list)
         for annotation in content["annotations"]:
             kind = "ignore" if annotation.get("iscrowd") else kind_of(names.get(annotation.get("category_id"), ""))
-            outline = _outline(annotation.get("segmentation"), kind)
-            if outline is not None:
-                objects[annotation["image_id"]].append(outline)
+            objects[annotation["image_id"]].append(_outline(annotation.get("segmentation"), kind))
         return [
-            CocoImage(str(entry["id"]), str(entry["file_name"]), tuple(objects[entry["id"]]))
+            CocoImage(str(entry["id"]), str(entry["file_name"]), tuple(_on(entry, objects[entry["id"]])))
             for entry in content["images"]
         ]
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError) as error:
@@ -50,12 +49,19 @@ def read_coco(path: Path) -> list[CocoImage]:
         raise DataError(f"{path}: not COCO annotations ({type(error).__name__}: {text}); export them again") from error
 
 
-def _outline(segmentation: Any, kind: str) -> Outline | None:
+def _outline(segmentation: Any, kind: str) -> Outline:
+    """One object; of one that has a box alone an outline that encloses nothing."""
     if isinstance(segmentation, dict):
-        return Outline(kind=kind, mask=_decoded(segmentation["counts"], *segmentation["size"]))
+        return masked(_decoded(segmentation["counts"], *segmentation["size"]), kind)
     rings = [np.array(ring, np.float64).reshape(-1, 2)[:, ::-1] for ring in segmentation or []]
-    rings = [ring for ring in rings if len(ring) > 2]
-    return Outline(tuple(rings), kind, united=True) if rings else None
+    return Outline(tuple(ring for ring in rings if len(ring) > 2), kind, united=True)
+
+
+def _on(entry: dict[str, Any], outlines: list[Outline]) -> Iterator[Outline]:
+    """Objects with the size of the image that the file states, where it states one."""
+    stated = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+    for outline in outlines:
+        yield outline if outline.size or min(stated) < 1 else replace(outline, size=stated)
 
 
 def _decoded(counts: str | list[int], height: int, width: int) -> Mask:

@@ -17,7 +17,7 @@ from biounet.datasets.annotation import load_labels
 from biounet.datasets.coco import read_coco
 from biounet.datasets.dataset import Source
 from biounet.datasets.geojson import geojson_outlines
-from biounet.datasets.outlines import Outline, Painted, paint
+from biounet.datasets.outlines import Outline, Painted, masked, paint
 from biounet.datasets.rois import roi_outlines, tiff_outlines
 from biounet.datasets.shapes import is_shapes_csv, shapes_outlines
 from biounet.errors import DataError
@@ -66,10 +66,11 @@ def drawn_planes(source: Source, image: Header) -> list[int] | None:
     """
     if _is_masks(source):
         return None
-    drawn = {outline.place.plane(image) for outline in _outlines(source) if outline.has_area}
+    places = {outline.place for outline in _outlines(source) if outline.has_area}
+    drawn = [place.planes(image) for place in places]
     if None in drawn or image.plane_count(2) == 1:
         return None
-    found = sorted(plane for plane in drawn if plane is not None)
+    found = sorted({plane for planes in drawn for plane in planes or ()})
     if found and found[-1] >= image.plane_count(2):
         raise DataError(
             f"{source.path}: an outline lies on plane {found[-1] + 1} of the stack, which has "
@@ -88,7 +89,7 @@ def painted(source: Source, image: Header) -> Painted:
     if _is_masks(source):
         here = _masks(source.path)
     else:
-        here = [outline for outline in _outlines(source) if one or outline.place.plane(image) in (None, page)]
+        here = [outline for outline in _outlines(source) if one or _is_on(outline.place.planes(image), page)]
     try:
         return paint(here, shape)
     except DataError as error:
@@ -128,4 +129,9 @@ def _is_masks(source: Source) -> bool:
 def _masks(folder: Path) -> list[Outline]:
     """One object for every mask image of a folder, in the order of names: where it is not 0."""
     files = [file for file in sorted(folder.iterdir()) if known_suffix(file) and not file.name.startswith(".")]
-    return [Outline(mask=plane > 0) for file in files for plane in load_labels(file, ndim=2)]
+    return [masked(plane > 0) for file in files for plane in load_labels(file, ndim=2)]
+
+
+def _is_on(planes: range | None, page: int) -> bool:
+    """Whether a place in a stack, None for everywhere, is on a page."""
+    return planes is None or page in planes

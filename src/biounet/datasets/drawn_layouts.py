@@ -5,29 +5,35 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from biounet.datasets.dataset import Found, Item, Source
+from biounet.datasets.dataset import Found, Item, Problem, Source
 from biounet.datasets.drawings import INSIDE, outline_files, outline_suffix
-from biounet.datasets.pairing import extras_of, image_files, label_stem, paired
+from biounet.datasets.pairing import extras_of, image_files, is_extra, paired, plain_stem
 from biounet.datasets.rois import has_rois
 from biounet.images.formats import known_suffix, stem_name
 
 
 def masks_of_objects(folder: Path) -> Found | None:
     """``ID/images/ID.png`` with ``ID/masks/*.png``, one mask for every object (Data Science Bowl 2018)."""
-    items = []
+    items, problems = [], []
     for entry in [folder, *sorted(folder.iterdir())]:
         images, masks = entry / "images", entry / "masks"
         if not images.is_dir() or not masks.is_dir():
             continue
         image, objects = image_files(images), image_files(masks)
-        if len(image) != 1 or not objects or stem_name(image[0]) in map(label_stem, objects):
+        if len(image) != 1:
             continue
-        if entry == folder and len(objects) < 2:
+        of_its_name = [file for file in objects if plain_stem(file) == plain_stem(image[0]) or is_extra(file)]
+        if entry == folder and (len(objects) < 2 or of_its_name):
+            continue
+        if of_its_name:
+            fault = f"its mask {of_its_name[0].name} is called as the image, as one of all objects is; rename it"
+            problems.append(Problem(entry.name, fault, "unpaired"))
             continue
         items.append(Item(entry.name, (Source(image[0]),), Source(masks), extras_of(entry.name, {})))
-    if not items:
+    if not any(image_files(item.labels.path) for item in items):
         return None
-    return Found(tuple(items), (f"{len(items)} images with a mask for every object in masks/",), pages="images")
+    reason = f"{len(items)} images with a mask for every object in masks/"
+    return Found(tuple(items), (reason,), tuple(problems), pages="images")
 
 
 def outlines(folder: Path) -> Found | None:
@@ -36,7 +42,7 @@ def outlines(folder: Path) -> Found | None:
     if not images or not drawn:
         return None
     found = paired(images, drawn)
-    images = [file for file in images if not label_stem(file).endswith(("_ignore", "_region", "_classes"))]
+    images = [file for file in images if not is_extra(file)]
     if not found.items and len(images) == len(drawn) == 1:  # one image and one RoiSet.zip
         item = Item(stem_name(images[0]), (Source(images[0]),), Source(drawn[0]))
         return Found((item,), (f"{images[0].name} with {drawn[0].name}, the only ones",))

@@ -21,7 +21,7 @@ def geojson_outlines(path: Path) -> list[Outline]:
 
     A collection, a list of features or one feature. Coordinates are pixel corners (x, y), as QuPath writes
     them; holes are holes. The class is ``properties.classification.name`` (or ``properties.classification``),
-    the plane ``geometry.plane``. Points and lines have no rings. Raises `DataError` for
+    the plane ``geometry.plane``, without it the first. Points and lines have no rings. Raises `DataError` for
     other content.
     """
     data = _decompressed(path) if path.suffix.lower() == ".gz" else path.read_bytes()
@@ -74,6 +74,5 @@ def _kind(properties: dict[str, Any]) -> str:
 
 
 def _place(plane: dict[str, Any]) -> Place:
-    """z and t count from 0; a plane of its own is written only where it is not the first."""
-    z, t = plane.get("z"), plane.get("t")
-    return Place(None if z is None else int(z), None if t is None else int(t))
+    """z and t count from 0; QuPath writes no plane where it is the first."""
+    return Place(int(plane.get("z") or 0), int(plane.get("t") or 0))

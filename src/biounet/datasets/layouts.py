@@ -16,7 +16,7 @@ from biounet.datasets.examples import Example, load, read_all
 from biounet.datasets.listed import PAIRS, coco, coco_file, csv_of_pairs, pairs
 from biounet.datasets.nnunet import nnunet
 from biounet.datasets.pages import resolve
-from biounet.datasets.pairing import LABEL_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
+from biounet.datasets.pairing import MASK_SUFFIXES, annotation_files, extras_of, image_files, label_stem, paired
 from biounet.datasets.zarr_annotations import zarr_annotations
 from biounet.errors import DataError, UsageError
 from biounet.images.foreign import advice
@@ -161,7 +161,9 @@ def _some(folder: Path, wanted: list[Path], given: str) -> tuple[Path, str, Foun
             chosen = [] if found is None else [item for item in found.items if _is_in(item.image.path, names)]
             if found is not None and chosen:
                 reason = f"{len(chosen)} of {len(found.items)} pairs, as named by {Path(given).name}"
-                return place, layout.name, replace(found, items=tuple(chosen), problems=(), reasons=(reason,))
+                meant = {name for file in wanted for name in (file.name, stem_name(file))}
+                problems = tuple(problem for problem in found.problems if problem.name in meant)
+                return place, layout.name, replace(found, items=tuple(chosen), problems=problems, reasons=(reason,))
     if not wanted:
         raise DataError(f"{given}: no file matches this pattern; check it")
     raise DataError(
@@ -268,7 +270,7 @@ def _stacks(folder: Path) -> Found | None:
 def _suffixes(folder: Path) -> Found | None:
     """``X.tif`` with ``X_masks.tif``, ``X_labels.tif`` or ``X_seg.tif`` in one folder (Cellpose)."""
     files = [file for file in image_files(folder) if not stem_name(file).lower().endswith(OUTPUT_SUFFIXES)]
-    labels = [file for file in files if stem_name(file).lower().endswith(LABEL_SUFFIXES)]
+    labels = [file for file in files if stem_name(file).lower().endswith(MASK_SUFFIXES)]
     images = [file for file in files if file not in labels]
     if not labels or not images:
         return None

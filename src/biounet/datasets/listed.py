@@ -19,13 +19,15 @@ _SUFFIXES = (*READERS, *OUTLINES)
 
 
 def csv_of_pairs(path: Path) -> Found:
-    """Pairs of a CSV, a line each: image, annotation; file names are relative to the CSV.
+    """Pairs of a CSV, a line each: image, annotation, with commas or semicolons; file names are relative to the CSV.
 
     With a first line of column names they may be in any order, and ``ignore``, ``region`` and ``classes``
     say more. A folder as annotation holds one mask for every object.
     """
     try:
-        rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        between = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
+        rows = [row for row in csv.reader(lines, delimiter=between) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV of pairs ({error}); write a line image,annotation") from error
     names = _columns(rows[0]) if rows else {}

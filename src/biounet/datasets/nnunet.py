@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,8 @@ def nnunet(folder: Path) -> Found | None:
     if not images.is_dir() or not labels.is_dir():
         return None
     declared = _declared(folder / DECLARATION)
-    masks = {stem_name(file): file for file in image_files(labels)}
     channels = _channels(images)
+    masks = {_case(file, channels): file for file in image_files(labels)}
     counts = {len(files) for files in channels.values()}
     items, problems = [], []
     for case, files in sorted(channels.items()):
@@ -71,6 +71,12 @@ def channel_number(path: Path) -> tuple[str, int] | None:
     """Case and channel of a file called ``CASE_0000.*``; None for another name."""
     found = _CHANNEL.match(path.name[: len(path.name) - len(known_suffix(path))])
     return (found["case"], int(found["channel"])) if found else None
+
+
+def _case(file: Path, cases: Collection[str]) -> str:
+    """The case of a mask, whose name may end as that of a first channel does."""
+    whole = file.name[: len(file.name) - len(known_suffix(file))]
+    return whole if whole in cases else stem_name(file)
 
 
 def _reasons(cases: int, channels: int, declared: _Declared) -> tuple[str, ...]:

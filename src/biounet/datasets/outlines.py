@@ -30,18 +30,29 @@ Box = tuple[slice, slice]
 @dataclass(frozen=True)
 class Place:
     """Where in a stack something is drawn: ``z`` and ``t`` from 0, or the page of the whole ``stack`` from 0,
-    channels counted. None everywhere means every plane."""
+    channels counted. None means every one."""
 
     z: int | None = None
     t: int | None = None
     stack: int | None = None
 
-    def plane(self, header: Header) -> int | None:
-        """Which of the 2D `planes` of an image it is, from 0; None: every one."""
-        if self.z is not None or self.t is not None:
-            return (self.t or 0) * header.size("Z") + (self.z or 0)
-        samples = header.axes.endswith("C")  # RGB counts as one page of a stack
-        return None if self.stack is None else self.stack // (1 if samples else header.size("C"))
+    def planes(self, header: Header) -> range | None:
+        """Which of the 2D `planes` of an image it is on, from 0; None: on every one."""
+        if self.stack is not None:
+            samples = header.axes.endswith("C")  # RGB counts as one page of a stack
+            page = self.stack // (1 if samples else header.size("C"))
+            return range(page, page + 1)
+        if self.z is None and self.t is None:
+            return None
+        depth, z, t = header.size("Z"), self.z or 0, self.t or 0
+        count = header.plane_count(2)
+        if depth == 1:  # pages and times are counted as z by some programs
+            return range(z + t, z + t + 1)
+        if z >= depth:  # beyond the last one
+            return range(count, count + 1)
+        if self.t is None:
+            return range(z, count, depth)
+        return range(t * depth, (t + 1) * depth) if self.z is None else range(t * depth + z, t * depth + z + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +61,30 @@ class Outline:
 
     ``rings``: closed polygons, each (n, 2) float64 as (y, x), holes and separate parts in any order;
     ``united``: none of them is a hole, they may overlap. ``mask``: instead of rings, which pixels of the
-    plane it covers, (Y, X). Neither: something drawn that encloses nothing, as a line. ``kind``: name of its
-    class, "" where it has none; "region", "ignore" and "background" say what is known (see `paint`).
+    ``box`` in the plane it covers (see `masked`). Neither: something drawn that encloses nothing, as a line.
+    ``size``: (Y, X) of the plane it was drawn on, None where that is not said. ``kind``: name of its class, "" where
+    it has none; "region", "ignore" and "background" say what is known (see `paint`).
     """
 
     rings: tuple[Floats, ...] = ()
     kind: str = ""
     place: Place = Place()
     mask: Mask | None = None
+    box: Box = (slice(None), slice(None))
     united: bool = False
+    size: tuple[int, int] | None = None
 
     @property
     def has_area(self) -> bool:
         """Whether it encloses anything."""
         return bool(self.rings) or self.mask is not None
+
+
+def masked(mask: Mask, kind: str = "") -> Outline:
+    """The object that covers these pixels of a plane (Y, X), of which no more is kept than the box around it."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = tuple(slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0) for at in (rows, columns))
+    return Outline(kind=kind, mask=mask[box].copy(), box=(box[0], box[1]), size=(mask.shape[0], mask.shape[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +173,7 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
         if outline.kind and outline.kind != BACKGROUND:
             kinds[number] = outline.kind
     seen = {int(i) for i in np.unique(labels) if i > 0}
-    notes: tuple[str, ...] = (f"{lines} lines, points or texts enclose nothing: left out",) if lines else ()
+    notes: tuple[str, ...] = (f"{lines} lines, points, texts or boxes have no outline: left out",) if lines else ()
     if hidden := number - len(seen):
         notes += (f"{hidden} of {number} objects have no pixel of their own (too small, outside, or under others)",)
     complete = [known[kind] for kind in (REGION, BACKGROUND) if kind in known]
@@ -165,17 +186,17 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
 
 
 def _pixels(outline: Outline, shape: tuple[int, ...]) -> tuple[Box, Mask]:
-    if outline.mask is None and (len(outline.rings) < 2 or not outline.united):
+    if outline.size is not None and outline.size != shape:
+        raise DataError(f"an object drawn on {_size(outline.size)} pixels, the image has {_size(shape)}: must be equal")
+    if outline.mask is not None:
+        return outline.box, outline.mask
+    if len(outline.rings) < 2 or not outline.united:
         return fill(outline.rings, shape)
-    if outline.mask is None:
-        whole = np.zeros(shape, bool)
-        for ring in outline.rings:
-            box, inside = fill([ring], shape)
-            whole[box] |= inside
-        return (slice(None), slice(None)), whole
-    if outline.mask.shape != shape:
-        raise DataError(f"a mask of {_size(outline.mask.shape)} pixels for an image of {_size(shape)}: must be equal")
-    return (slice(None), slice(None)), outline.mask
+    whole = np.zeros(shape, bool)
+    for ring in outline.rings:
+        box, inside = fill([ring], shape)
+        whole[box] |= inside
+    return (slice(None), slice(None)), whole
 
 
 def _size(shape: Sequence[Any]) -> str:

@@ -11,12 +11,14 @@ from biounet.datasets.drawings import outline_files, outline_suffix
 from biounet.errors import DataError
 from biounet.images.formats import known_suffix, stem_name
 
-LABEL_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg", "_roiset", "_rois", "_roi")
+MASK_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
+LABEL_SUFFIXES = (*MASK_SUFFIXES, "_roiset", "_rois", "_roi")
 # what labels called NAME_ignore, NAME_region and NAME_classes say of the image NAME
 EXTRAS = {"ignore": "unknown where it is not 0", "region": "unknown outside", "classes": "the class of every object"}
 # words that say what a file is, not which image it belongs to
 _ROLES = {"image", "images", "img", "im", "raw", "mask", "masks", "label", "labels", "seg", "cp", "gt"}
-_ROLES |= {"roi", "rois", "roiset", "outlines", "annotation", "annotations"}
+_ROLES |= {"roi", "rois", "roiset", "outlines", "annotation", "annotations", "ome"}
+_FIRST = "0000"  # of a number that counts channels, which `stem_name` leaves out
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -48,16 +50,19 @@ def annotation_files(folder: Path) -> list[Path]:
 def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
     """Pair by equal NAME, and the rest by NAME without the words that say image or mask.
 
-    Files called ``NAME_ignore``, ``NAME_region`` and ``NAME_classes``, in either list, go to the image NAME. What
-    has no partner, or several, is a problem.
+    Files called ``NAME_ignore``, ``NAME_region`` and ``NAME_classes``, in either list, go to the image NAME, or to
+    that with the mask NAME, unless there is an image and a mask of that name itself. What has no partner, or several,
+    is a problem.
     """
     problems: list[Problem] = []
-    extras = {_stem(file): file for file in (*images, *labels) if _is_extra(file)}
-    by_image = _by_key(images, _stem, problems)
-    by_mask = _by_key(labels, _stem, problems)
+    masks = {stem for file in labels for stem in (_stem(file), label_stem(file))}
+    own = {_stem(file) for file in images} & masks
+    extras = {_key(_stem(file)): file for file in (*images, *labels) if is_extra(file) and _stem(file) not in own}
+    by_image = _by_key([file for file in images if file not in extras.values()], _stem, problems)
+    by_mask = _by_key([file for file in labels if file not in extras.values()], _stem, problems)
     pairs = {name: (by_image[name], by_mask[name]) for name in by_image.keys() & by_mask.keys()}
-    loose_images = _by_key([f for name, f in by_image.items() if name not in pairs], _plain, problems)
-    loose_masks = _by_key([f for name, f in by_mask.items() if name not in pairs], _plain, problems)
+    loose_images = _by_key([f for name, f in by_image.items() if name not in pairs], plain_stem, problems)
+    loose_masks = _by_key([f for name, f in by_mask.items() if name not in pairs], plain_stem, problems)
     for key, file in loose_images.items():
         if key in loose_masks:
             pairs[stem_name(file)] = (file, loose_masks.pop(key))
@@ -65,10 +70,15 @@ def paired(images: Sequence[Path], labels: Sequence[Path]) -> Found:
             problems.append(Problem(file.name, "has no mask of its name", "unpaired"))
     alone = "is a mask without an image of its name"
     problems += [Problem(mask.name, alone, "unpaired") for mask in loose_masks.values()]
-    items = [
-        Item(name, (Source(image),), Source(mask), extras_of(name, extras))
-        for name, (image, mask) in sorted(pairs.items())
-    ]
+    items = []
+    for name, (image, mask) in sorted(pairs.items()):
+        names = (name, _whole_stem(image), _stem(mask), label_stem(mask))
+        of = [extras_of(one, extras) for one in names]
+        first = {extra: next((one for e in of if (one := getattr(e, extra))), None) for extra in EXTRAS}
+        items.append(Item(name, (Source(image),), Source(mask), Extras(**first)))
+    used = {getattr(item.extras, extra) for item in items for extra in EXTRAS}
+    lost = "says something of an image or mask of the name before it, and there is none; rename it, or remove it"
+    problems += [Problem(file.name, lost, "unpaired") for file in extras.values() if Source(file) not in used]
     return Found(tuple(items), _reasons(items), tuple(problems))
 
 
@@ -92,8 +102,7 @@ def _by_key(files: Iterable[Path], key: Callable[[Path], str], problems: list[Pr
     """Files by key; those that share one are problems, as nobody can tell which is meant."""
     groups: dict[str, list[Path]] = {}
     for file in files:
-        if not _is_extra(file):
-            groups.setdefault(key(file), []).append(file)
+        groups.setdefault(key(file), []).append(file)
     for group in groups.values():
         if len(group) > 1:
             names = ", ".join(file.name for file in group)
@@ -101,8 +110,15 @@ def _by_key(files: Iterable[Path], key: Callable[[Path], str], problems: list[Pr
     return {name: group[0] for name, group in groups.items() if len(group) == 1}
 
 
-def _is_extra(file: Path) -> bool:
-    return _stem(file).endswith(tuple(f"_{extra}" for extra in EXTRAS))
+def is_extra(file: Path) -> bool:
+    """Whether a file is called as one that says something of another."""
+    return _stem(file).lower().endswith(tuple(f"_{extra}" for extra in EXTRAS))
+
+
+def _key(stem: str) -> str:
+    """A stem whose last word, where it is one of `EXTRAS`, is in lower case."""
+    name, _, last = stem.rpartition("_")
+    return f"{name}_{last.lower()}" if last.lower() in EXTRAS else stem
 
 
 def extras_of(name: str, files: dict[str, Path]) -> Extras:
@@ -119,6 +135,13 @@ def _stem(path: str | Path) -> str:
     return Path(path).name[: -len(suffix)] if suffix else stem_name(path)
 
 
-def _plain(path: Path) -> str:
-    words = re.split(r"[_\-.\s]+", _stem(path).lower())
-    return "_".join(word for word in words if word not in _ROLES)
+def _whole_stem(path: Path) -> str:
+    """NAME with the number of the channel, where it has one."""
+    stem = _stem(path)
+    return f"{stem}_{_FIRST}" if path.name.startswith(f"{stem}_{_FIRST}") else stem
+
+
+def plain_stem(path: Path) -> str:
+    """NAME in lower case without the words that say image or mask, and without the number of the first channel."""
+    words = [word for word in re.split(r"[_\-.\s]+", _stem(path).lower()) if word not in _ROLES]
+    return "_".join(words[:-1] if words[1:] and words[-1] == _FIRST else words)

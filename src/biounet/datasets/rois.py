@@ -35,7 +35,7 @@ def roi_outlines(path: Path) -> list[Outline]:
     """
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as file:
-            entries = [info for info in file.infolist() if info.filename.lower().endswith(".roi")]
+            entries = [info for info in file.infolist() if _is_roi(info.filename)]
             if sum(info.file_size for info in entries) > _LARGEST_SET:
                 raise DataError(f"{path}: claims more than {_LARGEST_SET >> 20} MiB of ROIs; is it a ROI set?")
             rois = [file.read(info) for info in entries]
@@ -44,6 +44,11 @@ def roi_outlines(path: Path) -> list[Outline]:
     if not rois:
         raise DataError(f"{path}: holds no ImageJ ROI (NAME.roi); save the ROI Manager's list again")
     return list(_outlines(rois))
+
+
+def _is_roi(name: str) -> bool:
+    """Whether an entry of a zip is a ROI, and not what a Mac adds to one."""
+    return name.lower().endswith(".roi") and not name.rpartition("/")[2].startswith(".")
 
 
 def tiff_outlines(path: Path) -> list[Outline]:
@@ -86,7 +91,8 @@ def _outlines(stored: list[bytes]) -> Iterator[Outline]:
 def _place(roi: Any) -> Place:
     """Positions in the file count from 1; 0 stands for every plane."""
     if roi.z_position > 0 or roi.t_position > 0:
-        return Place(z=roi.z_position - 1 if roi.z_position > 0 else None, t=max(0, roi.t_position - 1))
+        z, t = (at - 1 if at > 0 else None for at in (roi.z_position, roi.t_position))
+        return Place(z, t)
     return Place(stack=roi.position - 1 if roi.position > 0 else None)
 
 

@@ -24,8 +24,8 @@ def is_shapes_csv(path: Path) -> bool:
 def shapes_outlines(path: Path) -> list[Outline]:
     """Polygons, rectangles and ellipses of a napari shapes CSV; lines and paths have no rings.
 
-    Napari counts from pixel centres, so half a pixel is added. Of more than two axes the third last is z.
-    Raises `DataError` for other content.
+    Napari counts from pixel centres, so half a pixel is added. Of more than two axes the third last is z, the
+    fourth last t. Raises `DataError` for other content.
     """
     corners: dict[int, list[list[float]]] = {}
     types: dict[int, str] = {}
@@ -54,4 +54,5 @@ def _outline(kind: str, points: Floats) -> Outline:
         steps = max(64, math.ceil(16 * math.sqrt(np.abs([first, second]).max())))
         angle = np.linspace(0, 2 * math.pi, steps, endpoint=False)[:, None]
         ring = centre + np.cos(angle) * first + np.sin(angle) * second
-    return Outline((ring,), place=Place(z=round(float(points[0, -3])) if points.shape[1] > 2 else None))
+    z, t = (round(float(points[0, at])) if points.shape[1] >= -at else None for at in (-3, -4))
+    return Outline((ring,), place=Place(z, t))

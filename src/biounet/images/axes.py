@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from biounet.errors import DataError
@@ -37,3 +39,13 @@ def known_axes(path: Path, stored: str, shape: tuple[int, ...]) -> tuple[str, tu
     if foreign:
         return axes, (f"axis {foreign[0]} taken as separate images",)
     return axes, ()
+
+
+def stated_size(sizes: Mapping[str, float], axes: str) -> tuple[float, ...] | None:
+    """Pixel size for the spatial ones of ``axes``, (Z)YX; for YX alone where Z is not stated, None without these.
+
+    ``sizes``: by axis, in um; one that is 0, negative or no number is none.
+    """
+    known = {axis: float(size) for axis, size in sizes.items() if 0 < size < math.inf}
+    spatial = [axis for axis in "ZYX" if axis in axes and (axis in known or axis != "Z")]
+    return tuple(known[axis] for axis in spatial) if set(spatial) <= known.keys() else None

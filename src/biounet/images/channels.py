@@ -41,16 +41,46 @@ def _listed(names: Sequence[str], count: int) -> str:
     return ", ".join(f"{at} {name!r}" for at, name in enumerate(names))
 
 
-def ome_names(xml: str) -> tuple[str, ...]:
-    """Names of the channels of the first image in OME-XML; () where any has none."""
+def first_pixels(xml: str) -> ElementTree.Element | None:
+    """The element Pixels of the first image in OME-XML; None where there is none, or no XML."""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
-        return ()
-    pixels = next((node for node in root.iter() if node.tag.endswith("Pixels")), None)
+        return None
+    return next((node for node in root.iter() if node.tag.endswith("Pixels")), None)
+
+
+def ome_names(xml: str) -> tuple[str, ...]:
+    """Names of the channels of the first image in OME-XML; () where any has none."""
+    pixels = first_pixels(xml)
     if pixels is None:
         return ()
     return _complete([node.get("Name", "") for node in pixels if node.tag.endswith("Channel")])
+
+
+def own_images(xml: str, file_name: str) -> str | None:
+    """OME-XML of images in several files with only those that lie whole in the file of this name.
+
+    None where all do, or none does, and the XML is to be taken as it is.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    images = [node for node in root if node.tag.endswith("Image")]
+    named = {
+        uuid.text
+        for uuid in root.iter()
+        if uuid.tag.endswith("UUID") and uuid.get("FileName", "").lower() == file_name.lower()
+    }
+    files = [{uuid.text for uuid in image.iter() if uuid.tag.endswith("UUID")} for image in images]
+    others = [image for image, of in zip(images, files, strict=True) if not of <= named]
+    if not named or not others or len(others) == len(images):
+        return None
+    for image in others:
+        root.remove(image)
+    root.set("UUID", str(next(iter(named))))
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def imagej_names(labels: Sequence[object] | None, count: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from biounet.errors import DataError
+from biounet.images.axes import stated_size
 from biounet.images.image import Array, Header
 from biounet.images.optional import load_package
 from biounet.images.stored import Cache, Chunked, Stored
@@ -155,9 +156,8 @@ def _metadata(document: _Document) -> tuple[tuple[float, ...] | None, tuple[str,
         }
     except (ElementTree.ParseError, ValueError):
         return None, ()
-    sizes = [metres.get(axis, 0.0) * 1e6 for axis in "ZYX" if axis in document.axes]
-    known = all(0 < size < np.inf for size in sizes)
+    size = stated_size({axis: 1e6 * metre for axis, metre in metres.items()}, document.axes)
     names = [node.get("Name", "") for node in root.iterfind(
         "./Metadata/Information/Image/Dimensions/Channels/Channel")]  # fmt: skip
     count = document.shape[document.axes.index("C")] if "C" in document.axes and not document.is_colour else 0
-    return tuple(sizes) if known else None, tuple(names) if len(names) == count and all(names) else ()
+    return size, tuple(names) if len(names) == count and all(names) else ()

@@ -27,7 +27,7 @@ class Header:
     """What a file says about its image before any pixel is read.
 
     ``axes``: a subset of "ITCZYX" in any order, as stored; ``shape`` and ``dtype`` of that array.
-    ``pixel_size_um``: for the spatial axes in the order (Z)YX, or None when the file does not say.
+    ``pixel_size_um``: for the spatial axes in the order (Z)YX, for YX alone where the file is silent about Z, or None.
     ``capacity``: the most bytes of pixels that a file of this size and compression can hold.
     ``read``: returns the array. ``alpha``: the last channel is transparency. ``palette``: (n, 3) uint8
     colours that the pixels index. ``notes``: what had to be inferred. ``channel_names``: one a channel, ()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from biounet.images.axes import known_axes
+from biounet.images.axes import known_axes, stated_size
 from biounet.images.image import Array, Header
 from biounet.images.optional import load_package
 from biounet.images.stored import Cache, Index, Stored
@@ -115,14 +115,13 @@ def _channels(frames: _Frames) -> list[Any]:
 
 
 def _pixel_size(frames: _Frames, axes: str) -> tuple[float, ...] | None:
-    """um for (Z)YX, where the file says that its axes are calibrated."""
+    """um for (Z)YX, as far as the file says that its axes are calibrated; see `stated_size`."""
     channels = _channels(frames)
     if not channels:
         return None
     volume = channels[0].volume
-    stated = dict(zip("XYZ", zip(volume.axesCalibration, volume.axesCalibrated, strict=True), strict=True))
-    sizes = [float(stated[axis][0]) if stated[axis][1] else 0.0 for axis in "ZYX" if axis in axes]
-    return tuple(sizes) if all(0 < size < np.inf for size in sizes) else None
+    stated = zip("XYZ", volume.axesCalibration, volume.axesCalibrated, strict=True)
+    return stated_size({axis: float(size) for axis, size, known in stated if known}, axes)
 
 
 def _channel_names(frames: _Frames, axes: str) -> tuple[str, ...]:

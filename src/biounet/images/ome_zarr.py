@@ -21,6 +21,7 @@ import numpy as np
 
 from biounet.errors import DataError
 from biounet.images.arrays import MissingPackageError
+from biounet.images.axes import stated_size
 from biounet.images.image import Array, Header
 from biounet.images.stored import Cache, Chunked, Stored
 
@@ -215,10 +216,9 @@ def _scale(path: Path, dataset: dict[str, Any], outer: tuple[float, ...]) -> tup
 
 
 def _pixel_size(image: Multiscale) -> tuple[float, ...] | None:
-    """um for (Z)YX where all have a unit of length and sizes above 0."""
-    sizes = dict(zip(image.axes, zip(image.scales[0], image.units, strict=True), strict=True))
-    found = [sizes[axis][0] * _UM.get(sizes[axis][1] or "", 0.0) for axis in "ZYX" if axis in sizes]
-    return tuple(found) if all(0 < size < np.inf for size in found) else None
+    """um for (Z)YX, as far as they have a unit of length; see `stated_size`."""
+    steps = zip(image.axes, image.scales[0], image.units, strict=True)
+    return stated_size({axis: scale * _UM.get(unit or "", 0.0) for axis, scale, unit in steps}, image.axes)
 
 
 def path_inside(path: Path, name: str) -> str:

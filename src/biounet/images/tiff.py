@@ -15,8 +15,8 @@ import numpy as np
 import tifffile
 
 from biounet.errors import DataError
-from biounet.images.axes import known_axes
-from biounet.images.channels import imagej_names, ome_names
+from biounet.images.axes import known_axes, stated_size
+from biounet.images.channels import first_pixels, imagej_names, ome_names, own_images
 from biounet.images.image import Array, Header
 
 # the most bytes one stored byte can become, by TIFF compression tag; others as `_OTHER_RATIO`
@@ -62,11 +62,19 @@ def _pixels(path: Path) -> Array:
 
 @contextmanager
 def opened_tiff(path: Path) -> Iterator[Any]:
-    """The file, with damage that tifffile only logs (lost pages, cut metadata) raised as `DataError`."""
+    """The file, with damage that tifffile only logs (lost pages, cut metadata) raised as `DataError`.
+
+    Of OME images in several files there are those that lie in this one alone.
+    """
     complaints: list[str] = []
     with _listening(complaints), tifffile.TiffFile(path, _multifile=False) as tif:
         _check_chain(path, tif)
-        yield tif
+        own = own_images(tif.ome_metadata or "", path.name) if tif.is_ome else None
+        if own is None:
+            yield tif
+        else:
+            with tifffile.TiffFile(path, _multifile=False, omexml=own) as alone:
+                yield alone
     fatal = [text for text in complaints if re.search("TiffPages|series|invalid value offset", text)]
     if fatal:
         raise DataError(f"{path}: the TIFF is damaged or truncated ({_short(fatal[0])}); copy or export it again")
@@ -176,13 +184,12 @@ def _pixel_size(tif: Any, axes: str) -> tuple[float, ...] | None:
             sizes = _tagged_sizes(tif.pages[0])
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         return None
-    found = [sizes.get(axis, 0.0) for axis in "ZYX" if axis in axes]
-    return tuple(found) if all(0 < size < np.inf for size in found) else None
+    return stated_size(sizes, axes)
 
 
 def _ome_sizes(xml: str) -> dict[str, float]:
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml)
-    stated = dict(re.findall(r'(PhysicalSize\w+)="([^"]*)"', pixels.group())) if pixels else {}
+    pixels = first_pixels(xml)
+    stated = {} if pixels is None else pixels.attrib
     return {
         axis: float(stated[f"PhysicalSize{axis}"]) * _unit(stated.get(f"PhysicalSize{axis}Unit", "um"))
         for axis in "ZYX"
@@ -191,13 +198,12 @@ def _ome_sizes(xml: str) -> dict[str, float]:
 
 
 def _imagej_sizes(tif: Any) -> dict[str, float]:
+    """ImageJ leaves out a distance of planes of 1, and the units of Y and Z where they are those of X."""
     metadata = tif.imagej_metadata or {}
-    unit = _unit(str(metadata["unit"]))
+    unit = {axis: _unit(str(metadata.get(f"{axis.lower()}unit", metadata["unit"]))) for axis in "ZYX"}
     tags = tif.pages[0].tags
-    sizes = {axis: unit * _per_pixel(tags[f"{axis}Resolution"].value) for axis in "YX"}
-    if "spacing" in metadata:
-        sizes["Z"] = unit * abs(float(metadata["spacing"]))
-    return sizes
+    sizes = {axis: unit[axis] * _per_pixel(tags[f"{axis}Resolution"].value) for axis in "YX"}
+    return sizes | {"Z": unit["Z"] * abs(float(metadata.get("spacing", 1)))}
 
 
 def _aperio_sizes(description: str) -> dict[str, float]:

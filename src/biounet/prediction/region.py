@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from biounet.datasets.geojson import geojson_outlines
 from biounet.datasets.outlines import IGNORE, Outline, fill
+from biounet.datasets.outlines import Place as OnPlane
 from biounet.errors import DataError, UsageError
 from biounet.images.formats import known_suffix, read_header, reading
 from biounet.images.image import Header
@@ -165,6 +166,8 @@ def _of_outlines(path: Path, regions: Regions, full: tuple[int, ...], ndim: int)
     with reading(path):
         drawn = [outline for outline in geojson_outlines(path) if outline.rings]
     several = regions.item_count(ndim) > 1
+    if {one.place for one in drawn} == {OnPlane(z=0, t=0)}:  # on no other plane than the first: meant for all
+        drawn = [replace(one, place=OnPlane()) for one in drawn]
 
     def read(item: int, start: Place, stop: Place) -> Mask:
         shape = [e - a for a, e in zip(start, stop, strict=True)]
@@ -183,7 +186,8 @@ def _lies_on(outline: Outline, header: Header, item: int | None, z: int | None) 
     """Whether an outline belongs to a plane; ``item`` None: the only one, ``z`` None: of a 2D model."""
     if z is not None:
         return outline.place.z in (None, z) and (item is None or outline.place.t in (None, item))
-    return item is None or outline.place.plane(header) in (None, item)
+    planes = outline.place.planes(header)
+    return item is None or planes is None or item in planes
 
 
 def _draw(outlines: list[Outline], plane: Mask, origin: Place) -> None:
