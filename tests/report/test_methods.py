@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from biounet.report.methods import methods_of_scores, methods_text, network_in_words
+from biounet.report.methods import methods_of_average, methods_of_scores, methods_text, network_in_words
 from biounet.settings import read_settings
 
 
@@ -204,6 +204,7 @@ def test_a_cross_validation_is_told_with_its_intervals():
 
 
 SCORED = {
+    "task": "instances",
     "images": ["a", "b"],
     "mean": {"seg": 0.7, "pq": 0.8125, "dice": None, "warping_error": 3.0},
     "interval": {"seg": [0.6, 0.8], "pq": None, "dice": None, "warping_error": None},
@@ -232,3 +233,44 @@ def test_an_evaluation_whose_scores_are_all_undefined_claims_nothing():
     undefined = {**SCORED, "mean": dict.fromkeys(SCORED["mean"])}
     assert methods_of_scores(undefined) == ""
     assert methods_of_scores(undefined, methods_text(facts())) == methods_text(facts())
+
+
+def test_what_is_unknown_in_part_is_said():
+    assert "Pixels without annotation were taken as background." in methods_text(facts())
+    rule = "what is not drawn is background, except where the annotation is marked unknown; annotated shares: a 95%"
+    told = methods_text(with_facts(facts(), statements=[rule]))
+    assert "Pixels marked as unknown were left out, all others without annotation were taken as background." in told
+    data = facts().training["settings"] | {"data": {"unlabelled": "unknown"}}
+    assert "Pixels without annotation were unknown and left out." in methods_text(with_facts(facts(), settings=data))
+
+
+def test_folds_of_one_image_are_blocks_of_it():
+    images = [{"name": name} for name in ("a", "a", "a")]
+    known = {"folds": 3, "estimate": {"images": images, "mean": {}, "interval": {}}}
+    assert "each trained without the blocks (parts of an image) of its fold." in methods_text(
+        with_facts(facts(), **known)
+    )
+    known["estimate"]["images"] = [{"name": name} for name in "abc"]
+    assert "each trained without the images of its fold." in methods_text(with_facts(facts(), **known))
+
+
+def test_weights_that_are_a_running_average_are_called_so():
+    assert "; the weights of step 600 were kept" in methods_text(facts())
+    assert "; the averaged weights of step 600 were kept" in methods_text(facts("standard"))
+
+
+def test_dice_of_classes_is_a_mean_over_them():
+    scored = SCORED | {"mean": {"dice": 0.5}, "interval": {}}
+    assert "Dice coefficient of the foreground (Dice 1945) 0.500" in methods_of_scores(scored)
+    told = methods_of_scores(scored | {"task": "classes"})
+    assert "Dice coefficient, mean over the classes but the first (Dice 1945) 0.500" in told
+
+
+def test_models_that_are_averaged_are_all_told():
+    one, two = facts(), facts(sha256="cafe", classes=("background", "nucleus"))
+    assert methods_of_average([one]) == methods_text(one)
+    told, _, _, *references = methods_of_average([one, two]).splitlines()
+    assert told.startswith("The probabilities of 2 models were averaged. Model 1: Objects (cell) were segmented")
+    assert " Model 2: Objects (nucleus) were segmented" in told
+    assert told.index("feed") < told.index("Model 2") < told.index("cafe")
+    assert len(references) == len(set(references))

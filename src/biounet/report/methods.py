@@ -6,12 +6,12 @@ leaves its sentence out.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from biounet.report.facts import held_back_in_words, seeds_in_words
+from biounet.report.facts import seeds_in_words
 from biounet.report.references import REFERENCES
+from biounet.report.scores_in_words import means_in_words, scores_of_training
 from biounet.words import counted
 
 _NORMALISED = {
@@ -19,15 +19,6 @@ _NORMALISED = {
     "percentile": "Of each channel of an image, the percentiles 1 and 99.8 over the whole image became 0 and 1.",
     "dataset": "Each channel was normalised by its mean and standard deviation over the training images.",
 }
-_SCORES = {
-    "seg": "SEG (mean intersection over union of the objects; Maška et al. 2014)",
-    "pq": "panoptic quality (at an intersection over union of 0.5; Kirillov et al. 2019)",
-    "class_pq": "panoptic quality, mean over the classes",
-    "dice": "Dice coefficient of the foreground (Dice 1945)",
-    "pixel_error": "pixel error",
-}
-
-_TUNED = {"instances": "post-processing", "classes": "how far class weights are taken back"}  # on held-back images
 
 
 class Trained(Protocol):
@@ -72,9 +63,23 @@ class Trained(Protocol):
 
 def methods_text(model: Trained) -> str:
     """The paragraph, an empty line, and the references that it names, one a line."""
+    return _with_references(_sentences(model))
+
+
+def methods_of_average(models: Sequence[Trained]) -> str:
+    """The paragraph of one model, or that of several whose probabilities are averaged, each told in turn."""
+    if len(models) == 1:
+        return methods_text(models[0])
+    told = [f"The probabilities of {len(models)} models were averaged."]
+    for number, model in enumerate(models, start=1):
+        told += [f"Model {number}:", *_sentences(model)]
+    return _with_references(told)
+
+
+def _sentences(model: Trained) -> list[str]:
     known = model.training
     settings = known.get("settings", {})
-    sentences = [
+    return [
         _task(model),
         *_data(model),
         _NORMALISED.get(settings.get("data", {}).get("normalisation", ""), ""),
@@ -82,20 +87,19 @@ def methods_text(model: Trained) -> str:
         *_training(model.task, known),
         _augmentation(settings.get("augmentation", {})),
         _postprocessing(model.postprocessing, known),
-        *_scores(model.task, known),
+        *scores_of_training(model.task, known),
         _hashes(model),
     ]
-    return _with_references(sentences)
 
 
 def methods_of_scores(result: Mapping[str, Any], made_by: str = "") -> str:
     """The paragraph of an evaluation, and its references.
 
-    ``result``: ``images``, and ``mean``, ``interval`` by score, ``interval_over``, as `evaluation` gives them.
+    ``result``: ``task``, ``images``, ``mean`` and ``interval`` by score, ``interval_over``, as `evaluation` gives them.
     ``made_by``: the `methods_text` of the model that predicted, where it is known.
     """
     made, _, _ = made_by.partition("\n\n")
-    said = _means(result)
+    said = means_in_words(result["task"], result)
     if not said:
         return _with_references([made])
     count, over = len(result["images"]), result["interval_over"]
@@ -149,22 +153,34 @@ def _data(model: Trained) -> Iterator[str]:
     how = _stated(known, "held back: ")
     chosen = f" ({how})" if how else ""
     folds = known.get("folds")
+    without = f"each trained without the {_of_folds(known)} of its fold" if folds else ""
     if folds and known.get("refit"):
-        yield (
-            f"It was judged by {folds} networks like it, one for each fold of a cross-validation, each trained without "
-            "the images of its fold."
-        )
+        yield f"It was judged by {folds} networks like it, one for each fold of a cross-validation, {without}."
     elif folds:
         yield (
             f"The model is the mean of the probabilities of {folds} networks, one for each fold of a "
-            "cross-validation, each trained without the images of its fold."
+            f"cross-validation, {without}."
         )
     else:
         yield f"{counted(len(held), 'image')}{objects.get('validation', '')} {_were(len(held))} held back{chosen}."
     if both := sorted(set(learnt) & set(held)):
         yield f"Parts of {', '.join(both)} were on both sides."
-    unknown = known.get("settings", {}).get("data", {}).get("unlabelled") == "unknown"
-    yield f"Pixels without annotation {'were unknown and left out' if unknown else 'were taken as background'}."
+    yield _unannotated(known)
+
+
+def _unannotated(known: Mapping[str, Any]) -> str:
+    """What became of pixels that nobody annotated."""
+    if known.get("settings", {}).get("data", {}).get("unlabelled") == "unknown":
+        return "Pixels without annotation were unknown and left out."
+    if _stated(known, "what is not drawn is background, except"):
+        return "Pixels marked as unknown were left out, all others without annotation were taken as background."
+    return "Pixels without annotation were taken as background."
+
+
+def _of_folds(known: Mapping[str, Any]) -> str:
+    """What a fold is made of: images, or blocks of one or two."""
+    names = [image["name"] for image in known.get("estimate", {}).get("images", ())]
+    return "images" if len(set(names)) == len(names) else "blocks (parts of an image)"
 
 
 def _network(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
@@ -203,9 +219,10 @@ def _training(task: str, known: Mapping[str, Any]) -> Iterator[str]:
     of, loss = settings.get("training", {}), settings.get("loss", {})
     if not of or not loss:
         return
-    kept = f"the weights of step {known['step']}"
+    kind = "averaged weights" if of.get("averaging") else "weights"  # files of before it lack it
+    kept = f"the {kind} of step {known['step']}"
     if "folds" in known:
-        kept = "the last weights" if known.get("refit") else "the weights of one step of each network"
+        kept = f"the last {kind}" if known.get("refit") else f"the {kind} of one step of each network"
     border = ""
     if task == "instances" and loss["w0"]:
         border = (
@@ -280,54 +297,6 @@ def _postprocessing(values: Mapping[str, Any], known: Mapping[str, Any]) -> str:
         return said
     on = known["tuned_on"]
     return f"{said} These numbers were {f'tuned on the {on}' if on else 'not tuned'}."
-
-
-def _scores(task: str, known: Mapping[str, Any]) -> Iterator[str]:
-    if "folds" in known:
-        yield from _cross_validated(task, known)
-        return
-    scores = known.get("validation_scores") or {}
-    held = len(known.get("validation_images", ()))
-    said = [f"{what} {_spread(scores[name])}" for name, what in _SCORES.items() if name in scores]
-    if not said:
-        return
-    spread = "mean ± standard deviation over images" if held > 1 else "one image, so without a spread"
-    chosen = f"Weights and {_TUNED[task]}" if known.get("tuned_on") else "The weights"
-    yield (
-        f"On the held-back {'images' if held > 1 else 'image'} the result was: {'; '.join(said)} ({spread}). "
-        f"{chosen} were chosen there, so this is no independent test."
-    )
-
-
-def _cross_validated(task: str, known: Mapping[str, Any]) -> Iterator[str]:
-    """Means of the cross-validation with their intervals."""
-    found = known["estimate"]
-    if said := _means(found):
-        yield (
-            f"Over the {held_back_in_words([image['name'] for image in found['images']])} of all folds the result was: "
-            f"{'; '.join(said)}."
-        )
-        if known.get("tuned_on"):
-            yield f"For each fold {_TUNED[task]} was chosen on the images of the others."
-
-
-def _means(found: Mapping[str, Any]) -> list[str]:
-    """Each score that is defined with its mean and interval."""
-    said = []
-    for name, what in _SCORES.items():
-        if (mean := found["mean"].get(name)) is not None:
-            interval = found["interval"].get(name)
-            sure = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
-            said.append(f"{what} {mean:.3f}{sure}")
-    return said
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return "undefined"
-    mean = f"{statistics.fmean(defined):.3f}"
-    return mean if len(defined) < 2 else f"{mean} ± {statistics.stdev(defined):.3f}"
 
 
 def _hashes(model: Trained) -> str:

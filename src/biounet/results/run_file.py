@@ -13,7 +13,7 @@ from biounet.images.writing import whole_file
 from biounet.inference.engines import ENGINES, Choice
 from biounet.inference.packages import installed_version
 from biounet.model_file import Model
-from biounet.report.methods import methods_text
+from biounet.report.methods import methods_of_average, methods_text
 from biounet.results.request import Done, Request
 
 
@@ -50,9 +50,8 @@ def write_legend(folder: Path, models: Sequence[Model]) -> None:
     """Write a ``run.json`` of labels by several averaged models, or one: what made them, and what their values mean."""
     versions = {"biounet": installed_version("biounet")}
     hashes = ", ".join(model.sha256 for model in models)
-    _write(
-        folder, {"model_sha256": hashes, **_legend(models[0]), "versions": versions, "methods": methods_text(models[0])}
-    )
+    methods = methods_of_average(models)
+    _write(folder, {"model_sha256": hashes, **_legend(models[0]), "versions": versions, "methods": methods})
 
 
 def _legend(model: Model) -> dict[str, Any]:

@@ -133,11 +133,11 @@ class Validator:
             return scores | self._class_scores(predicted, probabilities, example, scores["seg"])
         predicted = probabilities.argmax(0).astype(np.int32)
         by_class = class_scores(predicted, labels, [str(k) for k in range(self.classes)])
-        values = [s["dice"] for s in by_class.values() if s["dice"] is not None]
+        values = [s["dice"] for s in by_class.values()]
         return {
-            "selection": float(np.mean(values)) if values else None,
+            "selection": _mean(values),
             "loss": loss,
-            "dice": dice(predicted, labels),
+            "dice": _mean(values[1:]),  # as `evaluation.scores` has it: without the background
             "pixel_error": pixel_error(predicted, labels),
         }
 
@@ -164,13 +164,18 @@ class Validator:
         return {"class_pq": class_pq, "selection": (seg + class_pq) / 2}
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of those that are defined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
 def mean_scores(scores: Sequence[dict[str, float | None]]) -> dict[str, float]:
     """Mean of every score over the images where it is defined; 0 where it is nowhere."""
     result = {}
     for name in scores[0]:
-        values = [s[name] for s in scores]
-        defined = [v for v in values if v is not None]
-        result[name] = float(np.mean(defined)) if defined else 0.0
+        mean = _mean([s[name] for s in scores])
+        result[name] = 0.0 if mean is None else mean
     return result
 
 

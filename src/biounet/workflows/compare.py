@@ -28,7 +28,7 @@ from biounet.inference.tiling import predict_tiled
 from biounet.labels.meaning import Meaning
 from biounet.model_file import Model, load_model
 from biounet.prediction.inputs import select_channels
-from biounet.report.methods import methods_text
+from biounet.report.methods import methods_of_average
 from biounet.results.run_file import write_legend
 from biounet.words import counted
 from biounet.workflows.compare_page import Origin, write_comparison_page
@@ -153,10 +153,10 @@ def compare(
 
 def _origin(methods: Sequence[Method], models: Mapping[Path, Model], command: str) -> Origin:
     modelled = [method for method in methods if isinstance(method, Modelled)]
-    first = {method.name: models[method.runs[0][0]] for method in modelled}
+    first = {method.name: [models[path] for path in method.runs[0]] for method in modelled}
     hashes = {method.name: [models[path].sha256 for run in method.runs for path in run] for method in modelled}
     folders = {method.name: str(method.folder) for method in methods if isinstance(method, Labelled)}
-    return Origin(command, hashes, folders, {name: methods_text(model) for name, model in first.items()})
+    return Origin(command, hashes, folders, {name: methods_of_average(of) for name, of in first.items()})
 
 
 def check_methods(methods: Sequence[Method]) -> None:
