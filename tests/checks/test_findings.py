@@ -14,6 +14,7 @@ from biounet.checks.data import check_data
 from biounet.checks.finding import SEVERITIES
 from biounet.checks.registry import CHECKS
 from biounet.errors import DataError, UsageError
+from biounet.labels.components import components
 from biounet.samples.synthetic import synthetic_cells
 
 
@@ -175,6 +176,22 @@ def test_all_masks_inverted(plant, binary_pairs):
     assert (finding.severity, finding.file) == ("warning", "5 masks")  # in the sixth the holes run together
 
 
+def test_a_tissue_of_touching_cells_is_not_inverted(kinds, write_set, tmp_path):
+    """Cells without gaps but a few, each with an id of its own."""
+    pairs = {}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        seeds = np.zeros((128, 128), int)
+        seeds[tuple(rng.integers(0, 128, (2, 60)))] = np.arange(60)
+        at = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+        cells = seeds[tuple(at)]
+        cells[cells < 8] = 0  # some are missing
+        edge = ndimage.morphological_gradient(cells, 3) > 0
+        image = (90 + 60 * (cells > 0) - 40 * edge + rng.normal(0, 8, cells.shape)).clip(0, 255).astype(np.uint8)
+        pairs[f"t{seed}"] = (image, cells.astype(np.uint16))
+    assert "inverted_masks" not in kinds(check_data(write_set(tmp_path, pairs), task="instances"))
+
+
 def test_a_mask_that_was_a_jpeg(plant, kinds, binary_pairs):
     pairs = binary_pairs
     image, mask = pairs["f1"]
@@ -309,6 +326,31 @@ def test_unlabelled_objects(plant, clean_pairs):
     assert finding.file == "f1.tif"
     for spot in finding.spots:
         assert np.isin(mask[spot.box], alone).mean() > 0.3
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_many_forgotten_objects_do_not_hide_themselves(plant, binary_pairs, share):
+    image, mask = binary_pairs["f1"]
+    pieces = components(mask > 0)
+    kept = np.isin(pieces, np.arange(1, 1 + round((1 - share) * pieces.max())))
+    ids = {n: (i, components(m > 0).astype(np.uint16)) for n, (i, m) in binary_pairs.items()}
+    finding = one(plant(ids, f1=(image, np.where(kept, pieces, 0).astype(np.uint16))), "unlabelled_objects")
+    assert (finding.file, finding.severity) == ("f1.tif", "warning")
+    assert finding.remedy.endswith("mark them as unknown in f1_ignore.tif")
+
+
+def test_the_remedy_is_one_that_the_layout_has(clean_pairs, tmp_path):
+    image, mask = clean_pairs["f1"]
+    alone = [i for i in range(1, int(mask.max()) + 1) if (mask == i).sum() > 350][:4]
+    pairs = clean_pairs | {"f1": (image, np.where(np.isin(mask, alone), 0, mask).astype(np.uint16))}
+    stacks = [np.stack([pair[at] for _, pair in sorted(pairs.items())]) for at in (0, 1)]
+    for name, stack in zip(("train-volume", "train-labels"), stacks, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stack)
+    finding = one(check_data(tmp_path, task="instances"), "unlabelled_objects")
+    assert finding.remedy.endswith("mark them as unknown in train-volume_ignore.tif, page 2")
+    ignored = np.stack([np.isin(clean_pairs[name][1], alone) & (name == "f1") for name in sorted(pairs)])
+    tifffile.imwrite(tmp_path / "train-volume_ignore.tif", ignored.astype(np.uint8))
+    assert not [f for f in check_data(tmp_path, task="instances").findings if f.kind == "unlabelled_objects"]
 
 
 # -- images

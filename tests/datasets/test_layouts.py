@@ -336,3 +336,16 @@ def test_masks_of_objects_that_are_left_out_or_hold_none(tmp_path):
     assert [problem.name for problem in found.problems] == ["b"]
     assert "called as the image, as one of all objects is" in found.problems[0].message
     assert [int(example.labels.max()) for example in load(found)] == [2, 0]
+
+
+def test_what_is_unknown_may_lie_beside_the_image_in_every_layout(tmp_path):
+    ignored = np.zeros_like(CELLS)
+    ignored[:9] = 1
+    write_masks(tmp_path / "dsb")
+    write(tmp_path / "dsb", a__images__a_ignore=ignored)
+    write(tmp_path / "ctc", **{**TREES["Cell Tracking Challenge"], "01__t003_ignore": ignored})
+    for root in (tmp_path / "dsb", tmp_path / "ctc"):
+        found = find_dataset(root)
+        assert len(found.items) == 1
+        assert (load(found)[0].labels[:9] == -1).all()
+        assert not (load(found)[0].labels[9:] == -1).any()

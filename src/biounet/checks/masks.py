@@ -119,7 +119,7 @@ def _is_a_frame(labels: Labels) -> bool:
     sides = [drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]]
     if min(float(side.mean()) for side in sides) < 0.3:
         return False
-    sizes = np.bincount(components(drawn).ravel())[1:]
+    sizes = np.bincount(components(labels).ravel())[1:]  # cells with ids of their own touch, and are no frame
     holes = components(labels == 0)
     ids, counts = np.unique(holes[holes > 0], return_counts=True)
     large = ids[counts >= 0.2 * counts.max()] if ids.size else ids

@@ -2,7 +2,8 @@
 
 The features of `agreement` are weighed once for all images, by least squares on all masks, which gives for each pixel
 how much it looks like an object. Pieces of known background that reach what the labelled objects have, of their size
-and away from them, are suspects. It is a hint to look, never more.
+and away from them, are suspects, where the look explains the image's mask: as it is, or, so that many forgotten objects
+do not hide themselves, with the suspects in it. It is a hint to look, never more.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from scipy import ndimage
 from biounet.checks.agreement import Floats, Gridded, coarse, covariance
 from biounet.checks.finding import Finding, Severity, Spot
 from biounet.checks.survey import Labels, Survey
+from biounet.datasets.drawings import is_drawing
+from biounet.images.formats import stem_name
 from biounet.labels.components import components
 
 _TELLING = 0.3  # share of the masks that the features must explain, else nothing can be suspected
 _TELLING_ELSEWHERE = 0.5  # and where an image has no object of its own
+_TELLING_FILLED = 0.35  # and with the suspects in the mask
 _ABOVE = 0.5  # from the background's to the objects' median, where a suspect begins
 _LIKE = 0.85  # what it must have in its mean
 _SIZES = (0.35, 3.0)  # times the median object
@@ -47,11 +51,12 @@ def unlabelled_objects(survey: Survey) -> Iterator[Finding]:
         size = survey.median_px / step**labels.ndim
         if size < _POINTS:
             continue
-        if not _tells(looks[at], grid.mask, explained):
-            continue
         low, high = found[at] or typical
-        boxes = _suspects((looks[at] - low) / max(high - low, 1e-6), labels, step, size)
-        if boxes:
+        likeness = (looks[at] - low) / max(high - low, 1e-6)
+        boxes = _suspects(likeness, labels, step, size)
+        if not boxes:
+            continue
+        if _tells(looks[at], grid.mask, explained) or _explains(looks[at], _filled(labels, likeness, boxes, step)):
             yield _finding(survey, at, boxes)
 
 
@@ -65,10 +70,25 @@ def _finding(survey: Survey, at: int, boxes: list[Box]) -> Finding:
         f"{len(boxes)} {'place looks' if len(boxes) == 1 else 'places look'} like objects and "
         f"{'is' if len(boxes) == 1 else 'are'} not labelled, beside {count} that are",
         "what is not labelled is taught as background, so the network learns to overlook such objects",
-        f"look at them: label them, or mark them as unknown in {name}_ignore.tif",
+        f"look at them: label them, or {_as_unknown(survey, name)}",
         len(boxes),
         tuple(Spot(name, box) for box in boxes[:3]),
     )
+
+
+def _as_unknown(survey: Survey, name: str) -> str:
+    """How pixels are marked as unknown in this layout."""
+    layout, item = survey.dataset.layout, survey.items[name]
+    if layout == "nnU-Net":
+        return "draw an ignore label over them, which dataset.json declares"
+    if layout == "COCO":
+        return "outline them with iscrowd 1"
+    if is_drawing(item.labels) and not item.labels.path.is_dir():
+        return "outline them as an object of the class ignore"
+    stem = stem_name(item.image.path)
+    page = "" if item.image.page is None else f", page {item.image.page + 1}"
+    listed = ", and list that in a column ignore of the CSV" if layout == "pairs" else ""
+    return f"mark them as unknown in {stem}_ignore.tif{page}{listed}"
 
 
 def _weights(grids: Sequence[Gridded]) -> tuple[npt.NDArray[np.float64], float]:
@@ -92,8 +112,23 @@ def _tells(looks: Floats, mask: Floats, explained: float) -> bool:
     spread = float(mask.std()) * float(looks.std())
     if spread < 1e-6:
         return explained >= _TELLING_ELSEWHERE
-    correlation = float(((looks - looks.mean()) * mask).mean()) / spread
-    return correlation > 0 and correlation**2 >= _TELLING
+    return _explains(looks, mask, _TELLING)
+
+
+def _explains(looks: Floats, mask: Floats, share: float = _TELLING_FILLED) -> bool:
+    """Whether the look explains at least this share of a mask of zero mean."""
+    spread = float(mask.std()) * float(looks.std())
+    correlation = float(((looks - looks.mean()) * mask).mean()) / max(spread, 1e-9)
+    return correlation > 0 and correlation**2 >= share
+
+
+def _filled(labels: Labels, likeness: Floats, boxes: Sequence[Box], step: int) -> Floats:
+    """The mask as it would be with the suspects in it: on the grid, of zero mean where known, 0 elsewhere."""
+    mask, known = coarse(labels > 0, step), coarse(labels >= 0, step) > 0.99
+    for box in boxes:
+        at = tuple(slice(side.start // step, side.stop // step) for side in box)
+        mask[at] = np.maximum(mask[at], likeness[at] > _ABOVE)
+    return np.where(known, mask - mask[known].mean(), 0).astype(np.float32)
 
 
 def _levels(looks: Floats, labels: Labels, step: int) -> tuple[float, float] | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from biounet.datasets.dataset import Extras, Found, Item, Problem, Source
-from biounet.datasets.pairing import image_files
+from biounet.datasets.dataset import Found, Item, Problem, Source
+from biounet.datasets.pairing import extras_of, image_files, is_extra
 from biounet.images.formats import stem_name
 
 _GOLD = re.compile(r"^man_seg_?(?P<frame>\d+)(?:_(?P<plane>\d+))?$")
@@ -27,7 +28,8 @@ def cell_tracking(folder: Path) -> Found | None:
     """Frames ``NN/tTTT`` with gold masks ``NN_GT/SEG/man_segTTT``; other frames are not used.
 
     A gold mask of a single plane (``man_seg_TTT_ZZZ``) belongs to that plane of the volume, as a 2D
-    image. Markers ``NN_GT/TRA/man_trackTTT`` and silver masks ``NN_ST/SEG/man_segTTT`` are taken along.
+    image. Markers ``NN_GT/TRA/man_trackTTT``, silver masks ``NN_ST/SEG/man_segTTT`` and
+    ``tTTT_ignore`` or ``tTTT_region`` beside image or mask are taken along.
     """
     sequences = [entry for entry in sorted(folder.iterdir()) if re.fullmatch(r"\d\d", entry.name)]
     gold = {entry: _gold_folder(entry) for entry in sequences if _gold_folder(entry).is_dir()}
@@ -38,8 +40,9 @@ def cell_tracking(folder: Path) -> Found | None:
     reasons: list[str] = []
     for sequence, masks in gold.items():
         prefix = f"{sequence.name}_" if len(gold) > 1 else ""
-        frames = {stem_name(file): file for file in image_files(sequence)}
-        found = list(_frames(sequence, masks, frames, prefix))
+        files = _by_stem(sequence)
+        frames = {stem: file for stem, file in files.items() if not is_extra(file)}
+        found = list(_frames(sequence, masks, files, prefix))
         items += [entry for entry in found if isinstance(entry, Item)]
         problems += [entry for entry in found if isinstance(entry, Problem)]
         reasons.append(f"sequence {sequence.name}: gold masks for {len(found)} of {len(frames)} frames")
@@ -65,6 +68,7 @@ def _gold_folder(sequence: Path) -> Path:
 def _frames(sequence: Path, gold: Path, frames: dict[str, Path], prefix: str) -> Iterator[Item | Problem]:
     markers = _by_stem(gold.with_name("TRA"))
     silver = _by_stem(sequence.with_name(f"{sequence.name}_ST") / "SEG")
+    beside = {**_by_stem(gold), **frames}  # what is unknown or known of a frame may lie in either folder
     for file in image_files(gold):
         match = _GOLD.match(stem_name(file))
         if match is None:
@@ -75,23 +79,21 @@ def _frames(sequence: Path, gold: Path, frames: dict[str, Path], prefix: str) ->
         if f"t{frame}" not in frames:
             yield Problem(name, f"gold mask {file.name} has no image t{frame} in {sequence.name}/", "unpaired")
             continue
-        yield Item(
-            name,
-            (Source(frames[f"t{frame}"], page),),
-            Source(file),
-            Extras(
-                markers=_at(markers.get(f"man_track{frame}"), page),
-                silver=_at(silver.get(f"man_seg{frame}"), page),
-            ),
+        extras = replace(
+            extras_of(f"t{frame}", beside),
+            markers=_source(markers.get(f"man_track{frame}")),
+            silver=_source(silver.get(f"man_seg{frame}")),
         )
+        image = Source(frames[f"t{frame}"], page)
+        yield Item(name, (image,), Source(file), extras if page is None else extras.at(page))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     return {stem_name(file): file for file in image_files(folder)} if folder.is_dir() else {}
 
 
-def _at(path: Path | None, page: int | None) -> Source | None:
-    return None if path is None else Source(path, page)
+def _source(path: Path | None) -> Source | None:
+    return None if path is None else Source(path)
 
 
 def unknown_cells(gold: Labels, markers: Labels, silver: Labels | None) -> tuple[Labels, str]:

@@ -19,7 +19,8 @@ def masks_of_objects(folder: Path) -> Found | None:
         images, masks = entry / "images", entry / "masks"
         if not images.is_dir() or not masks.is_dir():
             continue
-        image, objects = image_files(images), image_files(masks)
+        beside = {stem_name(file): file for file in image_files(images)}
+        image, objects = [file for file in beside.values() if not is_extra(file)], image_files(masks)
         if len(image) != 1:
             continue
         of_its_name = [file for file in objects if plain_stem(file) == plain_stem(image[0]) or is_extra(file)]
@@ -29,7 +30,7 @@ def masks_of_objects(folder: Path) -> Found | None:
             fault = f"its mask {of_its_name[0].name} is called as the image, as one of all objects is; rename it"
             problems.append(Problem(entry.name, fault, "unpaired"))
             continue
-        items.append(Item(entry.name, (Source(image[0]),), Source(masks), extras_of(entry.name, {})))
+        items.append(Item(entry.name, (Source(image[0]),), Source(masks), extras_of(stem_name(image[0]), beside)))
     if not any(image_files(item.labels.path) for item in items):
         return None
     reason = f"{len(items)} images with a mask for every object in masks/"
