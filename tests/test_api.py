@@ -170,6 +170,8 @@ def test_what_is_no_option_or_cannot_be_meant(model, tmp_path):
         biounet.predict(model, tmp_path, tmp_path, tiles=3)
     with pytest.raises(UsageError, match="predict of an array takes no option region; it takes calibrate, device, .*"):
         biounet.predict(model, IMAGE, region="auto")
+    with pytest.raises(UsageError, match="predict of no files"):
+        biounet.predict(model, [], tmp_path / "o")
     with pytest.raises(UsageError, match="--save 'cells': choose from labels"):
         biounet.predict(model, tmp_path, tmp_path, save="cells")
     with pytest.raises(UsageError, match="--memory '0': write a size such as 2GB"):
@@ -235,6 +237,9 @@ def test_evaluate_paths(tmp_path):
 def test_what_cannot_be_evaluated(tmp_path):
     with pytest.raises(UsageError, match="task 'cells' is not known; choose instances or classes"):
         biounet.evaluate(IMAGE, IMAGE, task="cells")
+    for option in ({"only": "x"}, {"ndim": 2}, {"unlabelled": "unknown"}):
+        with pytest.raises(UsageError, match="only, ndim and unlabelled are for paths"):
+            biounet.evaluate(IMAGE, IMAGE, **option)
     with pytest.raises(UsageError, match="evaluate needs two arrays or two paths"):
         biounet.evaluate(IMAGE, tmp_path)
     with pytest.raises(UsageError, match="evaluate needs two arrays or two paths"):

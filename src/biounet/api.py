@@ -51,6 +51,8 @@ def predict(
 
     request = request_of(Path(out or "."), options)
     paths = _as_paths(image)
+    if paths == []:
+        raise UsageError("predict of no files: give an array, a path or a list of paths")
     if paths is None:
         return _predict_array(model, _as_array(image, "image"), out, request, options, network)
     if out is None:
@@ -127,6 +129,8 @@ def evaluate(
 
     paths = [given for given in (predicted, true) if isinstance(given, str | Path)]
     if not paths:
+        if only is not None or ndim is not None or unlabelled is not None:
+            raise UsageError("only, ndim and unlabelled are for paths: of arrays all is scored as it is, -1 is unknown")
         arrays = _as_array(predicted, "predicted"), _as_array(true, "true")
         return evaluate_arrays(*arrays, task=task or "instances")  # type: ignore[arg-type]
     if len(paths) < 2:

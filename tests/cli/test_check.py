@@ -137,3 +137,12 @@ def test_a_model_that_proves_nothing(biounet, model, tmp_path):
     save_model(tmp_path / "m.safetensors", replace(known, weights={**known.weights, **nan}))
     done = biounet("check", tmp_path / "m.safetensors", "--json")
     assert (done.code, done.json["passed"], done.json["golden_difference"]) == (3, False, None)
+
+
+def test_options_that_mean_nothing_are_refused(biounet, data, model):
+    done = biounet("check", model, "--images", "gone", "--channels", "9")
+    assert done.code == 2
+    assert "--images, --channels: for a folder of data, not for a model; leave it out for" in done.complaint
+    done = biounet("check", data, "--device", "cuda")
+    assert done.code == 2
+    assert "--device: for a model, not for a folder of data" in done.complaint

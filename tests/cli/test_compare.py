@@ -141,6 +141,13 @@ def test_labels_that_miss_are_told_before_networks_are_trained(biounet, folders,
     assert not (tmp_path / "out").exists()
 
 
+def test_options_of_training_are_refused_where_nothing_is_trained(biounet, folders, data):
+    given = ("compare", data, "--labels", f"A={folders[0]}", "--labels", f"B={folders[1]}")
+    done = biounet(*given, "--steps", "3", "--set", "foo=bar")
+    assert done.code == 2
+    assert "--steps, --set: how networks are trained, so they belong to --methods" in done.complaint
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -47,6 +47,7 @@ def test_channels_are_those_asked_for(biounet, data, tmp_path):
         (["--preset", "papper"], 2, "--preset 'papper' is not known"),
         (["--set", "loss.w_0=3"], 2, "did you mean loss.w0"),
         (["--ndim", "3"], 3, "cannot be used"),
+        (["--set", "data.ndim=3"], 3, "cannot be used"),
     ],
 )
 def test_what_cannot_be_shown(biounet, data, arguments, code, words):

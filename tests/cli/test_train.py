@@ -150,6 +150,9 @@ def test_bad_pairs_are_listed_and_can_be_skipped(train_tiny, make_data, tmp_path
     assert "zelle 9" in done.complaint
     assert "--skip-bad" in done.complaint
     assert not (tmp_path / "m").exists()
+    planned = train_tiny(folder, tmp_path / "m", "--skip-bad", "--dry-run")
+    assert planned.code == 0
+    assert not (tmp_path / "m").exists()
     assert train_tiny(folder, tmp_path / "m", "--skip-bad").code == 0
     assert load_model(tmp_path / "m").training["training_images"] == ["zelle 14"]
 

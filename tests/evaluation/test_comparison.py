@@ -74,7 +74,8 @@ def test_what_is_said_where_nothing_is_shown():
 
 def test_a_score_that_is_nowhere_defined_is_not_spoken_of():
     nothing = scored([None] * 8)
-    assert verdicts(compare_scores({"a": [nothing], "b": [nothing]}), [("seg",)]) == []
+    said = verdicts(compare_scores({"a": [nothing], "b": [nothing]}), [("seg",), ("pq",)])
+    assert said == ["none of seg, pq is defined for 8 images, as where nothing is drawn; see the errors by name"]
 
 
 def test_few_images_are_compared_over_blocks():

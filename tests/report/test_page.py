@@ -91,6 +91,12 @@ def test_a_page_with_every_block_is_well_formed_and_escaped():
     assert "b" not in tags
 
 
+def test_names_of_any_bytes_are_shown(tmp_path):
+    name = b"bad\xff.tif".decode(errors="surrogateescape")
+    write_page(tmp_path / "p.html", title=name, lead=name, sections=[Section("S", [Text(name)])])
+    assert (tmp_path / "p.html").read_text(encoding="utf-8").count("bad\\udcff.tif") >= 3
+
+
 def test_nothing_is_fetched_from_anywhere():
     html = page(*EVERYTHING)
     assert "http://" not in html

@@ -81,7 +81,7 @@ def saturation(survey: Survey) -> Iterator[Finding]:
         if worst < _SATURATED:
             continue
         at = shares.index(worst)
-        channel = f" in channel {at}" if len(shares) > 1 else ""
+        channel = f" in channel {survey.channels[at]}" if len(shares) > 1 else ""
         yield Finding(
             "saturation",
             "warning",

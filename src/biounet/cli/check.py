@@ -10,12 +10,13 @@ import typer
 
 from biounet.cli import options
 from biounet.cli.console import Console
-from biounet.errors import DataError, UsageError
+from biounet.errors import DataError
 from biounet.words import counted
 
 if TYPE_CHECKING:
     from biounet.checks.data import DataCheck
 
+_OF_DATA = ("images", "masks", "task", "ndim", "channels", "report")
 _MOST_TOLD = 3  # findings of one kind in the table
 
 
@@ -41,12 +42,12 @@ def check(
 
     console = Console(as_json=json, verbosity=-1 if quiet else verbose)
     if path is not None and path.is_file() and not is_data_file(path):
-        if report is not None:
-            raise UsageError(f"--report: what is found in a model is said here; leave it out for {path}")
+        options.refuse_given(context, _OF_DATA, f"for a folder of data, not for a model; leave it out for {path}")
         _check_model(path, device, console)
     else:
         from biounet.checks.data import check_data
 
+        options.refuse_given(context, ("device",), "for a model, not for a folder of data; leave it out")
         chosen = None if channels is None else channels.split(",")
         found = check_data(path, images=images, masks=masks, task=task, ndim=ndim, channels=chosen)
         if report is not None:
@@ -124,7 +125,7 @@ def _tell_data(path: Path | None, found: DataCheck, report: Path | None, console
     meaning = found.meaning
     console.finish(
         {
-            "data": str(path),
+            "data": None if path is None else str(path),
             "layout": found.dataset.layout,
             "ndim": found.dataset.ndim,
             "channels": len(found.seen.channels),

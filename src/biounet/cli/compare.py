@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from biounet.workflows.compare import Method
 
 
+_OF_TRAINING = ("budget", "steps", "seeds", "preset", "config", "set_")
+
+
 def compare(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Data folder with images and annotations.")],
@@ -60,6 +63,7 @@ def compare(
     check_task(task)
     given = [*_models(model or ()), *_labels(labels or ())]
     if methods is None:
+        options.refuse_given(context, _OF_TRAINING, "how networks are trained, so they belong to --methods")
         check_methods(given)
     else:
         how = {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from biounet.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results, warnings and errors only.")]
@@ -35,6 +38,18 @@ UnlabelledTruth = Annotated[
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="What is not drawn: background (default) or unknown.")
 ]
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Raise `UsageError` where any of these options stands on the command line, though it means nothing there."""
+    given = [name for name in names if _is_given(context, name)]
+    if given:
+        raise UsageError(f"{', '.join('--' + name.rstrip('_').replace('_', '-') for name in given)}: {why}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def typed(context: typer.Context) -> str:

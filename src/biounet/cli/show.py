@@ -49,8 +49,8 @@ def show(
         "data.unlabelled": unlabelled,
     }
     settings = read_settings(preset, file=config, overrides=set_ or (), values=values)
-    colours = settings.data.colours
-    dataset = find_dataset(data, images=images, masks=masks, ndim=ndim, colours=colours, skip_bad=skip_bad)
+    of = settings.data
+    dataset = find_dataset(data, images=images, masks=masks, ndim=of.ndim, colours=of.colours, skip_bad=skip_bad)
 
     from biounet.workflows.show import show_samples
 

@@ -106,7 +106,7 @@ def train(
     how: dict[str, Any] = {"settings": settings, "folds": _parse_folds(folds), "refit": refit}
     how |= {"steps": steps, "budget": seconds, "start_from": from_, "seed": seed, "device": device}
     if dry_run:
-        _rehearse(console, dataset, processes=processes, **how)
+        _rehearse(console, dataset, processes=processes, skip_bad=skip_bad, **how)
         return
     existing = "resume" if resume else "overwrite" if overwrite else "refuse"
     _run(

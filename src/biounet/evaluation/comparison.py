@@ -73,12 +73,14 @@ def verdicts(comparison: Mapping[str, Any], paths: Sequence[Path]) -> list[str]:
     images = next(iter(comparison["methods"].values()))["images"]
     known = counted(len(images), "image")
     where = known if over == "images" else f"blocks of {known}, and of no others"
-    return [
+    said = [
         sentence
         for difference in comparison["differences"]
         for path in paths
         if (sentence := _verdict(difference, path, where))
     ]
+    names = ", ".join(" ".join(path) for path in paths)
+    return said or [f"none of {names} is defined for {known}, as where nothing is drawn; see the errors by name"]
 
 
 def _verdict(difference: Mapping[str, Any], path: Path, where: str) -> str:

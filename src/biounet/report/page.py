@@ -122,9 +122,10 @@ def page_html(*, title: str, lead: str, sections: Sequence[Section], reload_s: i
     pictures = [picture for figure in figures for picture in _checked(figure).layers.values()]
     content = [{"title": s.title, "blocks": [_prepared(block) for block in s.blocks]} for s in sections]
     bare = _render(title, lead, reload_s, content, iter([""] * len(pictures)))
-    budget = LIMIT_BYTES - len(bare.encode()) - 1000
+    budget = LIMIT_BYTES - len(bare.encode("utf-8", "backslashreplace")) - 1000
     addresses = embed(pictures, budget) if pictures else []
     html = _render(title, lead, reload_s, content, iter(addresses))
+    html = html.encode("utf-8", "backslashreplace").decode()  # a file's name may hold any bytes
     if len(html.encode()) > LIMIT_BYTES:
         raise UsageError(
             f"report {title!r}: {len(bare.encode())} bytes of text and {len(pictures)} pictures do not fit "

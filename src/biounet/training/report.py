@@ -187,7 +187,9 @@ def statements_table(training: Mapping[str, Any]) -> Table:
 def versions_text(training: Mapping[str, Any]) -> Text:
     """What computed the model, and how exactly it can be repeated."""
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
-    return Text(f"Computed by {versions}. The same machine, versions and thread count give the same file, bit for bit.")
+    return Text(
+        f"Computed by {versions}. The same machine, versions and thread count give the same weights, bit for bit."
+    )
 
 
 def settings_table(training: Mapping[str, Any]) -> Table:

@@ -103,6 +103,7 @@ def rehearse(
     refit: bool = False,
     device: str = "auto",
     start_from: Model | str | Path | None = None,
+    skip_bad: bool = False,
 ) -> Planned:
     """The plan that `train` would follow, with the time, memory and disk it would take; nothing is trained or written.
 
@@ -113,7 +114,7 @@ def rehearse(
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
     _check_folds(folds, refit, settings, None)
-    known = read_training_data(data, settings.data, skip_bad=False)
+    known = read_training_data(data, settings.data, skip_bad=skip_bad)
     origin = _origin(start_from)
     if folds is not None:
         folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin, refit=refit)

@@ -35,6 +35,7 @@ from biounet.settings import read_settings
 from biounet.training.events import TrainEvent
 from biounet.training.loop import StepDone, Validated
 from biounet.training.repeat import repeat_command
+from biounet.training.report import versions_text
 from biounet.training.train import train
 
 Labels = npt.NDArray[np.int32]
@@ -111,9 +112,10 @@ def run_demo(
         _next_section(folder),
         Section("For the methods section", [Code(methods_text(model), "Ready to paste", wraps=True)]),
     ]
+    learnt, held = (len(model.training[f"{side}_images"]) for side in ("training", "validation"))
     lead = (
-        f"{TRAINING_IMAGES} images of {TRAINING_SHAPE[0]}x{TRAINING_SHAPE[1]} pixels were learnt from; "
-        f"an unseen one of {UNSEEN_SHAPE[0]}x{UNSEEN_SHAPE[1]} was segmented. "
+        f"{learnt} images of {TRAINING_SHAPE[0]}x{TRAINING_SHAPE[1]} pixels were learnt from, {held} held back to "
+        f"choose by; an unseen one of {UNSEEN_SHAPE[0]}x{UNSEEN_SHAPE[1]} was segmented. "
         "Every number here was computed in this run."
     )
     write_page(report, title="biounet demo", lead=lead, sections=sections)
@@ -240,10 +242,9 @@ def _prediction_section(done: Any, seconds: float) -> Section:
 
 def _repeated(model: Model, folder: Path, command: str) -> list[Block]:
     """The command, which trains for a time, and the one that trains for as many steps again."""
-    versions = ", ".join(f"{name} {version}" for name, version in model.training["versions"].items())
     blocks: list[Block] = [
         Code(repeat_command(model.training), f"The same training, where DATA is {folder / 'data'}"),
-        Text(f"Computed by {versions}. The same machine, versions and thread count give the same file, bit for bit."),
+        versions_text(model.training),
     ]
     return [Code(command, "Command"), *blocks] if command else blocks
 
