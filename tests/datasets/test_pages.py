@@ -175,3 +175,22 @@ def test_images_of_one_name_in_several_folders_get_names_of_their_own(write_pair
         f"5 images share their names with others: they are called p_a_x, q_a_x, {tmp_path.name}_b_x, y_1, ...",
     )
     assert uniquely_named(items) == (items, ())
+
+
+def test_masks_that_lie_elsewhere_in_space_are_told(tmp_path):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
+    volume = np.zeros((20, 18, 6), np.uint8)
+    volume[3:9, 4:12, 1:5] = 1
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = 19
+    places = {"same": np.diag([1.0, 1, 1, 1]), "unset": np.eye(4), "flipped": flip}
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name, place in places.items():
+        image = nibabel.Nifti1Image(
+            volume * 100, np.diag([1.0, 1, 1, 1]) if name != "unset" else np.diag([2.0, 2, 3, 1])
+        )
+        nibabel.save(image, tmp_path / "images" / f"{name}.nii")
+        nibabel.save(nibabel.Nifti1Image(volume, place), tmp_path / "masks" / f"{name}.nii")
+    (warning,) = [reason for reason in find_dataset(tmp_path).reasons if reason.startswith("warning: by their affines")]
+    assert "the masks of flipped lie elsewhere in space than their images" in warning

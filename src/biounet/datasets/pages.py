@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -274,4 +274,22 @@ def _notes(entries: Sequence[_Opened]) -> tuple[str, ...]:
     for entry in entries:
         if entry.planes is not None and (empty := entry.images[0].plane_count(2) - len(entry.planes)):
             notes.append(f"{entry.item.name}: {empty} planes without any outline are not used")
+    elsewhere = [entry.item.name for entry in entries if _lies_elsewhere(entry.images[0], entry.labels)]
+    if elsewhere:
+        notes.append(
+            f"warning: by their affines the masks of {_some(elsewhere)} lie elsewhere in space than their images: they "
+            "are laid on each other voxel by voxel; if they are shifted or mirrored, resample the masks onto the images"
+        )
     return tuple(notes)
+
+
+def _lies_elsewhere(image: Header, labels: Header) -> bool:
+    """Whether both state their place in space, and a corner is more than half a voxel away from that of the other.
+
+    An identity is what programs write that know no place.
+    """
+    if image.affine is None or labels.affine is None or np.allclose(labels.affine, np.eye(4)):
+        return False
+    corners = np.array([(*at, 1) for at in product(*((0, image.size(axis) - 1) for axis in "XYZ"))], np.float64)
+    apart = np.linalg.norm((corners @ (image.affine - labels.affine).T)[:, :3], axis=1)
+    return bool(apart.max() > np.linalg.norm(image.affine[:3, :3], axis=0).min() / 2)

@@ -70,6 +70,7 @@ def nifti_header(path: Path) -> Header:
         size * first.itemsize // stored.get_data_dtype().itemsize,
         lambda: np.asanyarray(stored.dataobj).reshape(shape),
         pixel_size_um=tuple(zoom * factor for zoom in reversed(zooms)) if known else None,
+        affine=np.asarray(stored.affine, np.float64),
     )
 
 

@@ -31,7 +31,7 @@ class Header:
     ``capacity``: the most bytes of pixels that a file of this size and compression can hold.
     ``read``: returns the array. ``alpha``: the last channel is transparency. ``palette``: (n, 3) uint8
     colours that the pixels index. ``notes``: what had to be inferred. ``channel_names``: one a channel, ()
-    where the file states none.
+    where the file states none. ``affine``: (4, 4), from voxel (x, y, z, 1) to space, of formats that state it.
     """
 
     axes: str
@@ -44,6 +44,7 @@ class Header:
     palette: npt.NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
+    affine: npt.NDArray[np.float64] | None = None
 
     def size(self, axis: str) -> int:
         """Number of positions on an axis; 1 where the image has no such axis."""
