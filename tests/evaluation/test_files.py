@@ -554,3 +554,36 @@ def test_intervals_follow_from_the_seed(data, tmp_path):
 
 def errors_of(result):
     return (image["pixel_error"] for image in result["images"])
+
+
+def test_masks_in_colours_that_a_list_beside_them_explains(tmp_path):
+    """Two annotators who paint RGB masks."""
+    ids = two_strips([0, 1, 2])
+    palette = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    for folder, drawn in (("one", ids), ("two", np.where(np.arange(72) < 24, 1, ids))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(palette[drawn]).save(tmp_path / folder / "a.png")
+        (tmp_path / folder / "colours.csv").write_text("000000,background\nff0000,axon\n0000ff,myelin\n")
+    found = evaluate_files(tmp_path / "two", tmp_path / "one", task="classes")
+    assert errors(found) == {"a": 1 / 3}
+
+
+@pytest.mark.parametrize(("task", "expected"), [("classes", "classes"), ("instances", "instances")])
+def test_the_task_is_that_of_the_model_that_predicted(tmp_path, task, expected):
+    """One object in each image could be either."""
+    ids = (cells(0, 1) > 0).astype(np.uint8)
+    for folder in ("data/images", "data/masks", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in "ab":
+        tifffile.imwrite(tmp_path / "data" / "images" / f"{name}.tif", ids)
+        tifffile.imwrite(tmp_path / "data" / "masks" / f"{name}.tif", ids)
+    write_all(tmp_path / "out", {"a": ids, "b": cells(0, 3) if task == "instances" else ids})
+    values = [] if task == "instances" else [0, 1]
+    run = {"task": task, "classes": ["background", "cell"], "values": values}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(run))
+    found = evaluate_files(tmp_path / "out", tmp_path / "data")
+    assert found.result["task"] == expected
+    assert any("as the model learnt that predicted (--task overrides that)" in line for line in found.statements)
+    other = "instances" if task == "classes" else "classes"
+    if task == "classes":
+        assert evaluate_files(tmp_path / "out", tmp_path / "data", task=other).result["task"] == other

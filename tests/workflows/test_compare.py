@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import biounet
 from biounet.datasets.annotation import load_labels
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.files import evaluate_files
@@ -258,3 +259,36 @@ def test_models_of_different_classes_are_no_runs_of_one_method(scribbled, model,
     methods = [Modelled("M", ((model,), (other,))), Labelled("A", folder / "masks")]
     with pytest.raises(DataError, match="--model M: its models were trained for different classes"):
         compare(folder, methods, tmp_path / "out")
+
+
+def test_images_of_another_pixel_size_are_predicted_as_the_command_does(data, model, tmp_path):
+    """At twice the resolution that the model learnt at."""
+    known = replace(load_model(model), pixel_size_um=(0.5, 0.5))
+    save_model(tmp_path / "m.safetensors", known)
+    for kind in ("images", "masks"):
+        (tmp_path / "fine" / kind).mkdir(parents=True)
+        for name in NAMES[:2]:
+            array = tifffile.imread(data / kind / f"{name}.tif").repeat(2, 0).repeat(2, 1)
+            path = tmp_path / "fine" / kind / f"{name}.tif"
+            tifffile.imwrite(path, array, resolution=(4e4, 4e4), resolutionunit="CENTIMETER")
+    files = [tmp_path / "fine" / "images" / f"{name}.tif" for name in NAMES[:2]]
+    biounet.predict(tmp_path / "m.safetensors", files, tmp_path / "predicted", device="cpu", save="labels")
+    methods = [Modelled("m", ((tmp_path / "m.safetensors",),)), Labelled("r", tmp_path / "predicted")]
+    found = compare(tmp_path / "fine", methods, tmp_path / "out", device="cpu", only=",".join(NAMES[:2]))
+    assert f"m: resampled to 0.5 um a pixel: {', '.join(NAMES[:2])}" in found.statements
+    for name in NAMES[:2]:
+        ours, theirs = (tifffile.imread(tmp_path / f / f"{name}_labels.tif") for f in ("out/m", "predicted"))
+        assert ours.max() > 0
+        assert np.array_equal(ours, theirs)
+
+
+def test_models_of_planes_and_of_volumes_are_told_apart(data, model, tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / "volumes" / kind).mkdir(parents=True)
+        stack = np.stack([tifffile.imread(data / kind / f"{name}.tif") for name in NAMES[:5]])
+        tifffile.imwrite(
+            tmp_path / "volumes" / kind / "v.tif", stack.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"}
+        )
+    methods = [Modelled("m", ((model,),)), Labelled("r", tmp_path / "volumes" / "masks")]
+    with pytest.raises(UsageError, match="--model m: learnt 2D images, and they are 3D here; predict with it first"):
+        compare(tmp_path / "volumes", methods, tmp_path / "out", device="cpu", ndim=3)

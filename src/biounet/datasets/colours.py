@@ -38,6 +38,12 @@ def read_colours(path: Path) -> tuple[Colour, ...]:
         raise DataError(f"{path}: not a list of colours ({error}); write a line RRGGBB,name for each") from error
 
 
+def colours_beside(path: Path) -> tuple[Colour, ...]:
+    """What the list of colours in the folder of a mask says; () where there is none."""
+    file = path.parent / FILE_NAME
+    return read_colours(file) if file.is_file() else ()
+
+
 def by_colour(plane: npt.NDArray[Any], colours: Sequence[Colour], source: str | Path) -> npt.NDArray[np.int32]:
     """Values of an RGB mask (3, Y, X) uint8: position of the colour's name among all names, int32 (Y, X).
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import as_labels, load_labels, object_kinds
+from biounet.datasets.colours import colours_beside
 from biounet.datasets.examples import Example
 from biounet.datasets.layouts import label_stem
 from biounet.datasets.selection import select
@@ -254,7 +255,7 @@ def find_predicted(predicted: Path, truths: Sequence[Truth]) -> dict[str, Path]:
 
 
 def _pair(file: Path, truth: Truth, legend: Legend | None) -> Pair:
-    found = load_labels(file, ndim=truth.labels.ndim)
+    found = load_labels(file, ndim=truth.labels.ndim, colours=colours_beside(file))
     page = truth.page or 0
     if page >= len(found):
         raise DataError(f"{file}: has {len(found)} images, the truth asks for number {page}; predict all of them")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.datasets.annotation import load_labels
+from biounet.datasets.colours import colours_beside
 from biounet.datasets.dataset import Dataset, Item
 from biounet.datasets.examples import Example, load
 from biounet.datasets.layouts import LAYOUTS, find_dataset, label_stem
@@ -122,17 +123,36 @@ def understand_truths(
     if legends and all(legend.is_of_one_class for legend in legends):
         object_classes = False
     known = {name: value for legend in reversed(legends) for name, value in legend.named.items()}
+    learnt = _learnt_task(truths, dataset, legends) if task is None else None
     examples, meaning = understand(
         [t.example for t in truths],
         dataset,
-        task=task,
+        task=task or learnt,
         object_classes=object_classes,
         unlabelled=unlabelled,
         known=known,
     )
+    if learnt is not None:
+        reason = meaning.reason.replace("as asked for", "as the model learnt that predicted (--task overrides that)")
+        meaning = replace(meaning, reason=reason)
     if unlabelled == "unknown" and meaning.values[:1] == (0,) and not any((e.labels == 0).any() for e in examples):
         meaning = replace(meaning, values=meaning.values[1:], value_names=meaning.value_names[1:])
     return [replace(t, example=example) for t, example in zip(truths, examples, strict=True)], meaning
+
+
+def _learnt_task(truths: Sequence[Truth], dataset: Dataset | None, legends: Sequence[Legend]) -> str | None:
+    """The task of the models that predicted, where they agree and the data set declares none; None otherwise.
+
+    Of classes only where the annotation has no other values than the models, or two as they have.
+    """
+    tasks = {legend.task for legend in legends}
+    if len(tasks) != 1 or (dataset is not None and dataset.task is not None):
+        return None
+    if tasks == {"classes"}:
+        shown = {0}.union(*(np.unique(truth.labels[truth.labels >= 0]).tolist() for truth in truths))
+        if not all(shown <= set(legend.values) or len(shown) == len(legend.values) == 2 for legend in legends):
+            return None
+    return tasks.pop()
 
 
 def matching(path: Path) -> list[Path]:
@@ -163,7 +183,7 @@ def _is_data(path: Path) -> bool:
 
 
 def _truths_of_file(path: Path) -> list[Truth]:
-    pages = load_labels(path)
+    pages = load_labels(path, colours=colours_beside(path))
     stem = label_stem(path)
     names = [stem] if len(pages) == 1 else [f"{stem}[{i:02d}]" for i in range(len(pages))]
     examples = [Example(name, np.empty((0, *p.shape), np.uint8), p) for name, p in zip(names, pages, strict=True)]

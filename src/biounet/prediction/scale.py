@@ -37,7 +37,7 @@ def choose_level(
         sizes = zip(found, regions.factors(model.ndim, level), wanted, strict=True)
         scales.append(tuple(size * factor / aim for size, factor, aim in sizes))
     level = min(range(len(scales)), key=lambda i: (round(sum(abs(math.log(s)) for s in scales[i]), 6), i))
-    factors = tuple(1.0 if max(s, 1 / s) < SAME else s for s in scales[level])
+    factors = tuple(near(scale) for scale in scales[level])
     if max(max(s, 1 / s) for s in factors) > _MOST:
         raise DataError(
             f"{regions.source}: pixels of {show_size(found)}, the model learnt at {show_size(wanted)}: nothing is "
@@ -69,6 +69,19 @@ def needs_scale(model: Model, pixel_size_um: tuple[float, ...] | None) -> bool:
     if wanted is None or pixel_size_um is None or len(wanted) != len(pixel_size_um):
         return False
     return any(max(a / b, b / a) >= SAME for a, b in zip(wanted, pixel_size_um, strict=True))
+
+
+def scale_factors(model: Model, pixel_size_um: tuple[float, ...] | None) -> tuple[float, ...]:
+    """By what each axis of an image of this pixel size grows for the model; 1 where sizes are alike or not known."""
+    wanted = model.pixel_size_um
+    if wanted is None or pixel_size_um is None or not needs_scale(model, pixel_size_um):
+        return (1.0,) * model.ndim
+    return tuple(near(has / aim) for has, aim in zip(pixel_size_um, wanted, strict=True))
+
+
+def near(factor: float) -> float:
+    """A factor, or 1 where it is as good as that."""
+    return 1.0 if max(factor, 1 / factor) < SAME else factor
 
 
 def show_size(size: tuple[float, ...]) -> str:

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from biounet.datasets.examples import Example
 from biounet.datasets.selection import select
 from biounet.errors import DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
@@ -22,15 +19,14 @@ from biounet.evaluation.scores import Task
 from biounet.evaluation.tables import image_row, object_rows, write_csv
 from biounet.evaluation.truths import Truth, as_learnt, read_truth, understand_truths
 from biounet.images.writing import write_labels
-from biounet.inference.engines import Engine, make_engine
-from biounet.inference.predict import plan_for, segment, softmax
-from biounet.inference.tiling import predict_tiled
+from biounet.inference.engines import make_engine
 from biounet.labels.meaning import Meaning
 from biounet.model_file import Model, load_model
-from biounet.prediction.inputs import select_channels
+from biounet.prediction.scale import needs_scale, show_size
 from biounet.report.methods import methods_of_average
 from biounet.results.run_file import write_legend
 from biounet.words import counted
+from biounet.workflows.averaged import channels_of, predict_averaged
 from biounet.workflows.compare_page import Origin, write_comparison_page
 from biounet.workflows.cost import prediction_cost
 
@@ -124,10 +120,12 @@ def compare(
         legends=list(legends.values()),
     )
     chosen = [truths[place] for place in places]
+    _refuse_other_axes(legends, chosen, {m.name for m in methods if isinstance(m, Modelled)})
     labels = _labels(methods, chosen, legends)  # what is missing is told before models work
     readings = _readings(methods, labels, legends, meaning)
     said = [*reasons, meaning.reason, *rule, *why]
     said += [f"{name}: {reason}" for name, reading in readings.items() for reason in reading.reasons]
+    said += _said_of_scale(methods, models, chosen)
     for line in said:
         tell(line)
     meaning = joined(meaning, list(readings.values()))
@@ -237,6 +235,29 @@ def _legends(methods: Sequence[Method], models: Mapping[Path, Model]) -> dict[st
     return found
 
 
+def _refuse_other_axes(legends: Mapping[str, Legend], truths: Sequence[Truth], modelled: set[str]) -> None:
+    """Raise `UsageError` for a model of planes where images are volumes here, and the other way round."""
+    here = {truth.labels.ndim for truth in truths}
+    for name in modelled & set(legends):
+        ndim = legends[name].ndim
+        if ndim is not None and here - {ndim}:
+            raise UsageError(
+                f"--model {name}: learnt {ndim}D images, and they are {max(here)}D here; predict with it first, then "
+                f"compare --labels {name}=FOLDER, with --ndim {max(here)}"
+            )
+
+
+def _said_of_scale(methods: Sequence[Method], models: Mapping[Path, Model], truths: Sequence[Truth]) -> list[str]:
+    """Which models get images at another pixel size than theirs."""
+    said = []
+    for method in methods:
+        model = models[method.runs[0][0]] if isinstance(method, Modelled) else None
+        scaled = [t.name for t in truths if model is not None and needs_scale(model, t.example.pixel_size_um)]
+        if model is not None and model.pixel_size_um is not None and scaled:
+            said.append(f"{method.name}: resampled to {show_size(model.pixel_size_um)} a pixel: {_shown(scaled)}")
+    return said
+
+
 def _labels(methods: Sequence[Method], truths: Sequence[Truth], legends: Mapping[str, Legend]) -> dict[str, list[Pair]]:
     """The label files of each method that has some beside the truth, values as they stand there."""
     return {
@@ -284,28 +305,6 @@ def _predicted(
     return runs
 
 
-def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: Truth) -> Any:
-    """Labels int32 (*spatial) of the image of ``truth`` by the mean probabilities of several models.
-
-    Objects are then made with the post-processing of the first. Raises `UsageError` where the truth
-    comes without its image.
-    """
-    if truth.image is None:
-        raise UsageError(f"{truth.name}: a model needs the image too; give a data folder with images and annotations")
-    total: Any = 0.0
-    for model, engine in zip(models, engines, strict=True):
-        image = _channels(model, truth.example)
-        normalised = model.normalisation.apply(image)
-        plan = plan_for(image.shape[1:], engine)
-        total = total + softmax(predict_tiled(engine, normalised, engine.geometry, plan=plan))
-    return segment(models[0], np.asarray(total / len(models), dtype=np.float32))
-
-
-def _channels(model: Model, example: Example) -> Any:
-    """The image (C, *spatial) with the channels that the model learnt from."""
-    return select_channels(example.image, model, None, Path(example.name), stated=example.channel_names)
-
-
 def _costs(
     methods: Sequence[Method], truths: Sequence[Truth], models: Mapping[Path, Model], device: str
 ) -> dict[str, Any]:
@@ -315,7 +314,7 @@ def _costs(
     for method in methods:
         if isinstance(method, Modelled) and largest.image is not None:
             files = method.runs[0]
-            costs[method.name] = prediction_cost(files, _channels(models[files[0]], largest.example), device=device)
+            costs[method.name] = prediction_cost(files, channels_of(models[files[0]], largest.example), device=device)
     return costs
 
 
