@@ -99,6 +99,18 @@ def test_class_weights_are_inverse_frequencies_over_the_training_images(plan, ti
     assert plan("loss.class_balance=false", pairs=pairs).sampler.class_weights == (1.0, 1.0)
 
 
+def test_a_class_that_only_held_back_images_show_is_warned_of(plan, cells):
+    pairs = [(image, (labels > 0) + (labels == 1) * (k == 2)) for k, (image, labels) in enumerate(cells)]
+    pairs = [(image, values.astype(int)) for image, values in pairs]
+
+    def warnings(*overrides):
+        return [line for line in plan("data.task=classes", *overrides, pairs=pairs).statements if "never found" in line]
+
+    (warning,) = warnings("data.validation=array 2")
+    assert warning.startswith("warning: no image that is learnt from shows 2, so that is never found")
+    assert not warnings("data.validation=array 1")
+
+
 def test_intensities_of_held_back_images_do_not_enter_the_normalisation(plan, cells):
     made = plan("data.normalisation=dataset")
     used = np.stack([cells[i][0] for i in (0, 1, 3)]).astype(np.float64)

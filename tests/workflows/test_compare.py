@@ -1,6 +1,7 @@
 """Comparison from files: which images, whose labels, and what is written."""
 
 import csv
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -292,3 +293,16 @@ def test_models_of_planes_and_of_volumes_are_told_apart(data, model, tmp_path):
     methods = [Modelled("m", ((model,),)), Labelled("r", tmp_path / "volumes" / "masks")]
     with pytest.raises(UsageError, match="--model m: learnt 2D images, and they are 3D here; predict with it first"):
         compare(tmp_path / "volumes", methods, tmp_path / "out", device="cpu", ndim=3)
+
+
+def test_other_images_of_the_same_names_were_not_learnt_from(data, model, tmp_path):
+    """A separate test folder, which names its images as everybody does."""
+    shutil.copytree(data, tmp_path / "other")
+    for file in (tmp_path / "other" / "images").iterdir():
+        tifffile.imwrite(file, 255 - tifffile.imread(file))
+    methods = [Modelled(name, ((model,),)) for name in "ab"]
+    found = compare(tmp_path / "other", methods, tmp_path / "out", device="cpu")
+    assert "compared on all 7 images: no model held back any of them" in found.statements
+    assert not any("careful" in line or "slightly optimistic" in line for line in found.statements)
+    held_back = compare(data, methods, tmp_path / "own", device="cpu")
+    assert "compared on 2 images held back in training: bild 5, bild 6" in held_back.statements

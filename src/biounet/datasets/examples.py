@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,13 @@ class Example:
     def with_labels(self, labels: Labels) -> Example:
         """The same image with other labels of the same shape."""
         return replace(self, labels=labels)
+
+
+def image_digest(image: npt.NDArray[Any]) -> str:
+    """SHA-256 of the pixels of an image, with their type and shape, by which it is known under any name."""
+    digest = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
 
 
 def usual_pixel_size(examples: Iterable[Example]) -> tuple[float, ...] | None:

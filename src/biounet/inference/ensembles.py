@@ -87,6 +87,7 @@ def _training(members: Sequence[Model]) -> dict[str, Any]:
     return {
         **(known[0] if known else {}),
         "members": sums,
+        "image_sha256": {name: of for one in known for name, of in one.get("image_sha256", {}).items()},
         "score": None,
         "training_images": learnt,
         "validation_images": sorted(set.intersection(*held).difference(learnt)) if held else [],

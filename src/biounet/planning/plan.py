@@ -220,7 +220,12 @@ def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
     )
     listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
     said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
-    return (f"weights of the classes: {said}",)
+    absent = [name for name, count in zip(meaning.class_names, counts, strict=True) if not count]
+    warning = (
+        f"warning: no image that is learnt from shows {', '.join(absent)}, so that is never found; if others do, hold "
+        "back other ones with --validation, or use --folds"
+    )
+    return (f"weights of the classes: {said}", *((warning,) if absent else ()))
 
 
 def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:

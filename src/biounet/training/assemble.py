@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from biounet.datasets.examples import image_digest
 from biounet.datasets.selection import text_of
 from biounet.inference.calibration import calibration_crops
 from biounet.inference.packages import installed_version
@@ -84,6 +85,7 @@ def provenance(state: TrainingState, data: TrainingData, plan: Plan, step: int) 
         "score": state.best_score if step == state.best_step else None,
         "precision": plan.precision,
         "data_sha256": data.digest,
+        "image_sha256": {e.name: image_digest(e.image) for e in data.examples},
         "statements": [*data.statements, *plan.statements],
         "training_images": [e.name for e in plan.split.training],
         "validation_images": held_back,

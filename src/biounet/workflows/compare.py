@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from biounet.datasets.examples import image_digest
 from biounet.datasets.selection import select
-from biounet.errors import DataError, UsageError
+from biounet.errors import BiounetError, DataError, UsageError
 from biounet.evaluation.comparison import HEADLINES, compare_scores, verdicts
 from biounet.evaluation.files import Pair, encoded, find_pairs, find_predicted, legend_of, read_values, score_pairs
 from biounet.evaluation.legend import AS_THEY_ARE, Legend, Reading, choose_unlabelled, joined, reading_told
@@ -193,12 +194,12 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
         chosen = [truths[i] for i in select(names, only, "--only")]
         why = [f"compared on {_shown([t.name for t in chosen])}, as asked for"]
     else:
-        held_back = [set(model.training.get("validation_images", names)) for model in models]
+        held_back = [_same_images(model, truths, "validation_images") for model in models]
         kept = set(names).intersection(*held_back)
         chosen = [t for t in truths if t.name in kept]
         if chosen and models:
             why = [f"compared on {counted(len(chosen), 'image')} held back in training: {_shown(sorted(kept))}"]
-        elif models and any(held & set(names) for held in held_back):
+        elif models and any(held_back):
             raise UsageError("the models held back different images, none in common; name images with --only")
         else:
             chosen = list(truths)
@@ -206,14 +207,35 @@ def choose_images(truths: Sequence[Truth], models: Sequence[Model], only: str | 
                 f"compared on all {counted(len(chosen), 'image')}"
                 + (": no model held back any of them" if models else "")
             ]
-    learnt = {name for model in models for name in model.training.get("training_images", ())}
+    learnt = {name for model in models for name in _same_images(model, truths, "training_images")}
     if seen := [t.name for t in chosen if t.name in learnt]:
         why.append(f"careful: a model learnt from {_shown(seen)}, so its scores there are too good")
-    elif models and any(t.name in model.training.get("validation_images", ()) for model in models for t in chosen):
+    elif any(t.name in _same_images(model, truths, "validation_images") for model in models for t in chosen):
         why.append(
             "a model's weights and post-processing were chosen on these images, so its scores are slightly optimistic"
         )
     return chosen, why
+
+
+def _same_images(model: Model, truths: Sequence[Truth], which: str) -> set[str]:
+    """Names of those images here that the training of a model lists under ``which``; of none that are only called so.
+
+    A file of before pixels were noted goes by names. A model that lists nothing is taken to have held back all.
+    """
+    listed, pixels = model.training.get(which), model.training.get("image_sha256", {})
+    if listed is None:
+        return {truth.name for truth in truths} if which == "validation_images" else set()
+    return {t.name for t in truths if t.name in listed and _is_same(model, t, pixels.get(t.name))}
+
+
+def _is_same(model: Model, truth: Truth, pixels: str | None) -> bool:
+    """Whether an image has these pixels in the model's channels; also where neither is known."""
+    if pixels is None or truth.image is None:
+        return True
+    try:
+        return image_digest(channels_of(model, truth.example)) == pixels
+    except BiounetError:  # of other channels
+        return False
 
 
 def _legends(methods: Sequence[Method], models: Mapping[Path, Model]) -> dict[str, Legend]:
