@@ -100,8 +100,7 @@ def test_class_weights_are_inverse_frequencies_over_the_training_images(plan, ti
 
 
 def test_a_class_that_only_held_back_images_show_is_warned_of(plan, cells):
-    pairs = [(image, (labels > 0) + (labels == 1) * (k == 2)) for k, (image, labels) in enumerate(cells)]
-    pairs = [(image, values.astype(int)) for image, values in pairs]
+    pairs = [(image, (labels > 0).astype(int) + ((labels == 1) & (k == 2))) for k, (image, labels) in enumerate(cells)]
 
     def warnings(*overrides):
         return [line for line in plan("data.task=classes", *overrides, pairs=pairs).statements if "never found" in line]
