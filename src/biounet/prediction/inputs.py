@@ -89,7 +89,12 @@ def _of_dataset(folder: Path) -> list[Path]:
         items = find_dataset(folder).items
     except BiounetError:
         items = ()
-    if not items or any(len(item.channels) > 1 for item in items):
+    if several := [item.name for item in items if len(item.channels) > 1]:
+        raise DataError(
+            f"{folder}: the channels of {several[0]} lie in a file each, which predict does not put together; merge "
+            "them into one image (Fiji: Image > Color > Merge Channels) and name these images"
+        )
+    if not items:
         raise DataError(f"{folder}: holds no image of a known format ({', '.join(READERS)}); {_named(folder)}")
     return list(dict.fromkeys(item.image.path for item in items))
 
