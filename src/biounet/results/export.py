@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.errors import UsageError
-from biounet.exchange.challenge import write_masks
+from biounet.errors import BiounetError, UsageError
+from biounet.exchange.challenge import frame_number, write_masks
 from biounet.exchange.objects import Objects, mean_probability
 from biounet.exchange.save import EXPORTS, save_objects
-from biounet.images.formats import stem_name
+from biounet.images.formats import read_header, stem_name
 from biounet.images.image import Image
 from biounet.images.regions import Regions
 from biounet.inference.predict import Prediction
@@ -70,9 +70,29 @@ def export(path: Path, objects: Sequence[Objects], out: Path, kinds: Sequence[st
 
 
 def check_frames(inputs: Sequence[Path], kinds: Sequence[str]) -> None:
-    """Raise `UsageError` where challenge masks are wanted of files that are no frames of one sequence."""
-    wrong = [path.name for path in inputs if not re.fullmatch(r"t\d{3,4}", stem_name(path))]
-    if "ctc" in kinds and wrong and len(inputs) > 1:
+    """Raise `UsageError` where challenge masks are wanted of files that are no frames of one sequence.
+
+    A file that cannot be read is passed over: it fails when its turn comes.
+    """
+    if "ctc" not in kinds:
+        return
+    wrong = [path.name for path in inputs if frame_number(stem_name(path)) is None]
+    if wrong and len(inputs) > 1:
         raise UsageError(
             f"--save ctc: {wrong[0]} does not say which frame it is; name the files t000, t001, ..., or give one stack"
         )
+    for path in inputs if not wrong else ():
+        if (times := _times(path)) > 1:
+            raise UsageError(
+                f"--save ctc: {path.name} holds {times} times, but its name says that it is one frame; give a file for "
+                "each frame, or call the film by another name"
+            )
+
+
+def _times(path: Path) -> int:
+    """How many times a file holds; pages without axes are planes of one, as where the challenge's layout is read."""
+    try:
+        header = read_header(path, fits=False)
+    except BiounetError:
+        return 0
+    return header.size("T") * (header.size("I") if "Z" in header.axes else 1)
