@@ -309,6 +309,29 @@ def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_pat
     assert components(two > 0).max() <= two.max()
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_of_a_coarser_file_those_objects_count_that_have_a_pixel(model, tmp_path, image_of, by_blocks, classes):
+    """Count, ids and table agree, and ids follow the first pixels of the file, not those of the model's grid."""
+    made = replace(model(classes=classes), pixel_size_um=(0.5, 0.5))
+    tifffile.imwrite(tmp_path / "a.tif", image_of((60, 70)))
+    save, sizes = ("labels", "table"), {"pixel_size_um": (2.0, 2.0)}
+    done, lines = by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o", save=save, **sizes))
+    labels = tifffile.imread(tmp_path / "o" / "a_labels.tif")
+    _, first = np.unique(labels[labels > 0], return_index=True)
+    rows = list(csv.DictReader((tmp_path / "o" / "a_objects.csv").read_text().splitlines()))
+    assert len(first) == len(rows) == labels.max() == done.objects > 9
+    assert [row["id"] for row in rows] == list(map(str, range(1, labels.max() + 1)))
+    assert sorted(first) == first.tolist()
+    (said,) = [line for line in lines if "smaller than a pixel" in line]
+    assert said == f"a.tif: {done.notes[-1]}"
+    assert int(done.notes[-1].split()[0]) > 0
+    if classes == 3:
+        seen = tifffile.imread(tmp_path / "o" / "a_classes.tif")
+        assert np.array_equal(seen > 0, labels > 0)
+        assert all(len(np.unique(seen[labels == number])) == 1 for number in range(1, labels.max() + 1))
+        assert [row["class"] for row in rows] == [made.classes[seen[labels == int(row["id"])][0]] for row in rows]
+
+
 def test_a_pixel_size_that_is_given_or_missing(model, tmp_path, image_of, by_blocks):
     made = replace(model(), pixel_size_um=(0.5, 0.5))
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
