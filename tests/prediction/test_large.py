@@ -75,14 +75,16 @@ def test_tables_and_rois_of_a_stack_name_its_planes(model, tmp_path, image_of, b
     assert {(row["t"], row["z"]) for row in rows} == {(t, z) for t in "01" for z in "012"}
 
 
-def test_rois_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
+def test_rois_and_intensities_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((3, 2, 40, 50)), imagej=True, metadata={"axes": "ZCYX"})
-    made, options = model(), {"save": ("rois",), "channels": ("1",)}
+    made, options = model(), {"save": ("rois", "table"), "channels": ("1",)}
     through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", **options))
     by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", **options))
     for folder in ("whole", "parts"):
         rois = roifile.roiread(tmp_path / folder / "a_rois.zip")
         assert {(roi.position, roi.z_position, roi.t_position) for roi in rois} == {(0, z, 1) for z in (1, 2, 3)}
+    one, two = ((tmp_path / folder / "a_objects.csv").read_text() for folder in ("whole", "parts"))
+    assert one == two
 
 
 @pytest.mark.parametrize("stated", [None, 0.25])
@@ -355,17 +357,15 @@ def test_too_little_memory_names_what_would_do(model, tmp_path, image_of, by_blo
 
 
 def test_tables_that_do_not_fit_are_refused_before_anything_is_computed(model, tmp_path, image_of, by_blocks):
-    tifffile.imwrite(tmp_path / "a.tif", image_of((300, 400)))
-    base = process_bytes()
-    budget = Budget(base + 120_000 * 22 - 1, base)  # ids and what they are traced by, two classes, the image
-    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or"):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((2, 300, 400)), imagej=True, metadata={"axes": "TYX"})
+    base, caches = process_bytes(), -Budget(0, 0).left
+    budget = Budget(base + caches + 120_000 * (2 * 6 + 72) - 1, base)  # ids, pixels, and what they are traced by
+    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or t"):
         by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o", save=("labels", "table")), budget=budget)
     assert not folder_of(tmp_path / "o", "a").exists()
-    enough = Budget(budget.limit + 1, base)
-    for allowed, more in ((enough, {}), (budget, {"save": ("labels",)}), (budget, {"shard": (1, 2)})):
+    for allowed, more in ((1, {}), (0, {"save": ("labels",)}), (0, {"shard": (1, 2)})):
         request = replace(Request(tmp_path / "o", save=("labels", "table")), **more)
-        with pytest.raises(UsageError, match="is too small for the smallest tile"):  # which comes next
-            by_blocks(model(), tmp_path / "a.tif", request, budget=allowed)
+        by_blocks(model(), tmp_path / "a.tif", request, budget=Budget(budget.limit + allowed, base))
 
 
 def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path, image_of, by_blocks):

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from biounet.errors import BiounetError, UsageError
 from biounet.exchange.challenge import frame_number, write_masks
-from biounet.exchange.objects import Objects, mean_probability
+from biounet.exchange.objects import Labels, Objects, ProbabilityOf, mean_probability
 from biounet.exchange.save import EXPORTS, save_objects
 from biounet.images.formats import read_header, stem_name
 from biounet.images.image import Image
 from biounet.images.regions import Regions
-from biounet.inference.predict import Prediction
 from biounet.labels.components import components
 from biounet.model_file import Model
 from biounet.results.stack import pixel_size, place_in_stack
@@ -29,21 +28,23 @@ def objects_of(
     model: Model,
     image: Image | Regions,
     item: npt.NDArray[Any],
-    found: Prediction,
-    index: int | None,
     *,
+    labels: Labels,
+    classes: Labels | None,
+    probabilities: ProbabilityOf,
+    index: int | None,
     given: tuple[float, ...] | None = None,
 ) -> Objects:
     """The objects of one predicted plane or volume; of a class model the face-connected pieces of each class.
 
-    ``item``: its pixels (C, *spatial) as the model saw them. ``index``: which item of its image it is, None
-    where it is the only one. ``given``: pixel size in um in place of what the file states.
+    ``item``: its pixels (C, *spatial) as the model saw them; ``labels`` (*spatial), ``classes`` by id and
+    ``probabilities`` what was found. ``index``: which item of its image it is, None where it is the only one.
+    ``given``: pixel size in um in place of what the file states.
     """
-    labels, classes = found.labels, found.classes
     if model.task == "classes":
-        labels = components(found.labels)
+        kinds, labels = labels, components(labels)
         classes = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
-        classes[labels] = found.labels
+        classes[labels] = kinds
     z, t = place_in_stack(image, model.ndim, index)
     return Objects(
         labels,
@@ -52,7 +53,7 @@ def objects_of(
         model.channels,
         classes,
         model.classes,
-        mean_probability(labels, found.probabilities, classes),
+        mean_probability(labels, probabilities, classes),
         pixel_size(image, given, model.ndim),
         z=z,
         t=t,
