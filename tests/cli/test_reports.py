@@ -198,11 +198,13 @@ def test_at_most_twelve_pictures_evenly_spaced_and_a_report_can_be_left_out(biou
 
 
 def test_an_image_computed_block_by_block_has_its_picture(biounet, model, data, tmp_path):
-    image, on = data / "images" / "zelle 9.tif", ("--device", "cpu")
+    image, on = data / "images" / "zelle 9.tif", ("--device", "cpu", "--save", "labels,overlay,table")
     done = biounet("predict", model, image, "--out", tmp_path, *on, "--shard", "1/1")
     assert (done.code, f"tiles in {tmp_path}, no results yet" in done.out, "results in" in done.out) == (0, True, False)
-    assert not (tmp_path / "report.html").exists()  # a shard has no results to show
+    # a shard has no results to show or to measure
+    assert {path.name for path in tmp_path.iterdir()} == {".zelle 9.blocks", "run.json"}
     assert biounet("predict", model, image, "--out", tmp_path, *on, "--merge").code == 0
+    assert len((tmp_path / "objects.csv").read_text().splitlines()) > 1
     assert text_of(tmp_path / "report.html").count('<figure class="viewer"') == 1
 
 

@@ -120,9 +120,12 @@ def test_a_stack_goes_out_with_its_slices(biounet, model, data, tmp_path):
     assert {roi.position for roi in rois} == {1, 2, 3}
     rows = list(csv.DictReader((tmp_path / "out" / "s_objects.csv").read_text().splitlines()))
     assert {row["z"] for row in rows} == {"0", "1", "2"}
-    masks = sorted((tmp_path / "out" / "01_RES").iterdir())
-    assert [path.name for path in masks] == ["mask000.tif", "mask001.tif", "mask002.tif"]
-    assert np.array_equal(np.stack([tifffile.imread(path) for path in masks]), labels)
+    (mask,) = (tmp_path / "out" / "01_RES").iterdir()
+    assert mask.name == "mask000.tif"  # one time, whose planes are a volume with ids of its own in each
+    volume, before = tifffile.imread(mask), 0
+    for plane, ids in zip(volume, labels, strict=True):
+        assert np.array_equal(plane, np.where(ids > 0, ids + before, 0))
+        before += int(ids.max())
     # put back beside the stack, both kinds are the planes of the labels again
     for name in ("s_rois.zip", "s.geojson"):
         folder = tmp_path / f"with {name}"
@@ -143,6 +146,28 @@ def test_challenge_masks_need_frames(biounet, model, data, tmp_path):
         (folder / f"t{frame:03d}.tif").write_bytes((data / "images" / "zelle 9.tif").read_bytes())
     assert biounet("predict", model, folder, "--out", tmp_path / "out", "--save", "ctc", "--device", "cpu").code == 0
     assert sorted(p.name for p in (tmp_path / "out" / "02_RES").iterdir()) == ["mask003.tif", "mask007.tif"]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_each_file_of_a_sequence_is_a_frame_of_the_challenge(biounet, model, data, tmp_path, stated):
+    """Volumes whose planes are predicted one by one, with and without axes; a film in one of the files is refused."""
+    image = tifffile.imread(data / "images" / "zelle 9.tif")
+    stated = {"imagej": True, "metadata": {"axes": "ZYX"}} if stated else {"metadata": None}
+    for frame in range(2):
+        planes = np.stack([image, image[::-1]])
+        tifffile.imwrite(tmp_path / f"t00{frame}.tif", planes, photometric="minisblack", **stated)
+    call = ("predict", model, tmp_path, "--out", tmp_path / "out", "--save", "labels,ctc", "--device", "cpu")
+    assert biounet(*call).code == 0
+    masks = sorted((tmp_path / "out" / "01_RES").iterdir())
+    assert [path.name for path in masks] == ["mask000.tif", "mask001.tif"]
+    for frame, path in enumerate(masks):
+        labels, mask = tifffile.imread(tmp_path / "out" / f"t00{frame}_labels.tif"), tifffile.imread(path)
+        assert np.array_equal(mask > 0, labels > 0)
+        assert mask.max() == labels[0].max() + labels[1].max()
+    tifffile.imwrite(tmp_path / "t002.tif", np.stack([image] * 3), imagej=True, metadata={"axes": "TYX"})
+    done = biounet(*call, "--overwrite")
+    assert done.code == 2
+    assert "--save ctc: t002.tif holds 3 times, but its name says that it is one frame; give a" in done.complaint
 
 
 def bright_and_dark(seed, *, dark):

@@ -135,10 +135,20 @@ def test_what_the_package_says(plain):
     assert json.loads(json.dumps(described.config.model_dump()["biounet"]))["postprocessing"] == {"threshold": 0.4}
     with zipfile.ZipFile(path) as archive:
         assert {"README.md", "cover.png", "weights.onnx", "weights.torchscript.pt"} < set(archive.namelist())
-        assert archive.read("README.md").decode() == documentation(open_model(path), "Zellen 1")
-        cover = archive.read("cover.png")
+        text, cover = archive.read("README.md").decode(), archive.read("cover.png")
+    assert text == documentation(open_model(path), "Zellen 1", "Zellen 1.bioimageio.zip")
+    assert "    biounet predict 'Zellen 1.bioimageio.zip' DATA --out results\n" in text
+    assert "`biounet check 'Zellen 1.bioimageio.zip'`" in text
+    assert "- Network: 2D U-Net (" in text
     width, height = Image.open(io.BytesIO(cover)).size
     assert (width, height >= 256) == (2 * height, True)
+
+
+def test_commands_name_the_file_as_it_is_called():
+    text = documentation(model_of(), "Zellkern v2_1", "Zellkern (Ö) v2.1.bioimageio.zip")
+    assert text.startswith("# Zellkern v2_1\n")
+    assert "    biounet predict 'Zellkern (Ö) v2.1.bioimageio.zip' DATA --out results\n" in text
+    assert "biounet predict plain.bioimageio.zip DATA" in documentation(model_of(), "plain", "plain.bioimageio.zip")
 
 
 def test_its_own_test_sees_other_weights(plain, tmp_path):

@@ -97,6 +97,24 @@ def test_what_touches_the_border():
     assert measure(Objects(labels))["touches_border"].tolist() == [1, 0, 1, 1]
 
 
+def test_mean_probabilities_are_summed_window_by_window(rng):
+    labels = rng.integers(0, 50, (700, 900)).astype(np.int32)
+    probabilities, classes = rng.random((3, 700, 900), np.float32), rng.integers(1, 3, 50).astype(np.int32)
+    asked = []
+
+    def read(channel, start, stop):
+        asked.append(np.subtract(stop, start).prod())
+        return probabilities[channel][tuple(map(slice, start, stop))]
+
+    for known, own in (
+        (None, 1 - probabilities[0]),
+        (classes, np.take_along_axis(probabilities, classes[labels][None], 0)),
+    ):
+        expected = [own.reshape(labels.shape)[labels == number].mean(dtype=np.float64) for number in range(1, 50)]
+        np.testing.assert_allclose(mean_probability(labels, read, known)[1:], expected, rtol=1e-9)
+    assert max(asked) < labels.size / 2
+
+
 def test_classes_and_probability():
     labels = np.array([[1, 1, 2], [0, 2, 2]], np.int32)
     probabilities = np.zeros((3, 2, 3), np.float32)
@@ -104,9 +122,13 @@ def test_classes_and_probability():
     probabilities[2] = np.array([[0.4, 0.2, 0.6], [0.1, 0.9, 0.6]])
     probabilities[0] = 1 - probabilities[1] - probabilities[2]
     classes = np.array([0, 1, 2], np.int32)
-    mean = mean_probability(labels, probabilities, classes)
+
+    def read(channel, start, stop):
+        return probabilities[(channel, *map(slice, start, stop))]
+
+    mean = mean_probability(labels, read, classes)
     np.testing.assert_allclose(mean[1:], [0.6, 0.7], rtol=1e-6)
-    np.testing.assert_allclose(mean_probability(labels, probabilities, None)[1:], [0.9, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(mean_probability(labels, read, None)[1:], [0.9, 0.9], rtol=1e-6)
     names = ("background", "a", "b")
     table = measure(Objects(labels, classes=classes, class_names=names, probability=mean))
     assert table["class"].tolist() == ["a", "b"]

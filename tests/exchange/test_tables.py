@@ -36,6 +36,20 @@ def test_all_tables_as_one(tmp_path):
     assert [row["image"] for row in read(tmp_path / "all.csv")] == ["a", "b"]
 
 
+def test_time_and_plane_come_first_whichever_image_has_them(tmp_path):
+    labels = np.ones((3, 3), np.int32)
+    places = {"a": {}, "b": {"z": 1}, "c": {"t": 2}}
+    objects = [Objects(labels, name, **place) for name, place in places.items()]
+    write_table(tmp_path / "all.csv", objects)
+    for one in objects:
+        write_table(tmp_path / f"{one.name}.csv", [one])
+    join_tables(tmp_path / "joined.csv", [tmp_path / f"{name}.csv" for name in places])
+    for file in ("all.csv", "joined.csv"):
+        rows = read(tmp_path / file)
+        assert list(rows[0])[:4] == ["image", "t", "z", "id"]
+        assert [(row["image"], row["t"], row["z"]) for row in rows] == [("a", "", ""), ("b", "", "1"), ("c", "2", "")]
+
+
 def test_nothing_found_leaves_the_columns(tmp_path):
     assert write_table(tmp_path / "a.csv", [Objects(np.zeros((3, 3), np.int32))]) == 0
     assert (tmp_path / "a.csv").read_text() == "image,id\n"

@@ -35,6 +35,35 @@ def test_a_changed_or_missing_file_is_made_anew(tmp_path):
     assert made == ["one"] * 4
 
 
+def test_an_entry_that_another_process_made_meanwhile_stays(tmp_path):
+    """It may be in use: its files are the same ones afterwards, and only one folder is left."""
+    entries = []
+
+    def make(folder):
+        (folder / "a.txt").write_text("one")
+        if not entries:  # while this one is made, another is faster
+            entries.append(tmp_path)
+            entries[0] = cached({"a": 1}, make, folder=tmp_path)
+            entries.append((entries[0] / "a.txt").stat().st_ino)
+
+    assert cached({"a": 1}, make, folder=tmp_path) == entries[0]
+    assert (entries[0] / "a.txt").stat().st_ino == entries[1]
+    assert [path.name for path in tmp_path.iterdir()] == [entries[0].name]
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_not_used(tmp_path, monkeypatch):
+    entry = cached({"a": 1}, maker("one", []), folder=tmp_path)
+    (entry / "a.txt").write_text("damaged")
+
+    def refuse(path, target):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    other = cached({"a": 1}, maker("one", []), folder=tmp_path)
+    assert other != entry
+    assert (other / "a.txt").read_text() == "one"
+
+
 def test_what_fails_leaves_no_entry(tmp_path):
     def fail(folder):
         (folder / "half.txt").write_text("half")

@@ -107,6 +107,12 @@ def test_given_models_become_one_file(saved_model, tmp_path):
     assert np.allclose(biounet.predict(loaded, image).probabilities, np.mean(alone, axis=0), atol=1e-5)
 
 
+def test_members_may_state_nearly_the_same_pixel_size_or_none(saved_model):
+    one = saved_model()
+    near, silent = replace(one, pixel_size_um=(0.51, 0.5)), replace(one, pixel_size_um=None)
+    assert biounet.ensemble([one, near, silent]).pixel_size_um == (0.5, 0.5)
+
+
 def training(seed):
     learnt = ["a", f"learnt {seed}"] if seed else ["b", f"learnt {seed}"]
     held = ["b", "c"] if seed else ["a", "c"]
@@ -119,6 +125,11 @@ def test_models_that_do_not_fit_are_refused(saved_model, tmp_path):
         biounet.ensemble([one, saved_model(task="classes")])
     with pytest.raises(UsageError, match="normalisation differs"):
         biounet.ensemble([one, saved_model(kind="percentile")])
+    with pytest.raises(UsageError, match=r"differ in ndim: \[2, 3\]"):
+        biounet.ensemble([one, saved_model(ndim=3)])
+    for size in ((0.5, 0.55), (2.0, 2.0)):
+        with pytest.raises(UsageError, match=r"pixel size \(um\) differs: 0.5, 0.5 and .*; average models that"):
+            biounet.ensemble([one, replace(one, pixel_size_um=None), replace(one, pixel_size_um=size)])
     with pytest.raises(UsageError, match="an ensemble of 0 models"):
         biounet.ensemble([])
     with pytest.raises(UsageError, match="network of one's own"):

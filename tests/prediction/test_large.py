@@ -75,14 +75,16 @@ def test_tables_and_rois_of_a_stack_name_its_planes(model, tmp_path, image_of, b
     assert {(row["t"], row["z"]) for row in rows} == {(t, z) for t in "01" for z in "012"}
 
 
-def test_rois_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
+def test_rois_and_intensities_of_one_channel_of_a_stack_with_several(model, tmp_path, image_of, by_blocks):
     tifffile.imwrite(tmp_path / "a.tif", image_of((3, 2, 40, 50)), imagej=True, metadata={"axes": "ZCYX"})
-    made, options = model(), {"save": ("rois",), "channels": ("1",)}
+    made, options = model(), {"save": ("rois", "table"), "channels": ("1",)}
     through_memory(made, tmp_path / "a.tif", Request(tmp_path / "whole", **options))
     by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "parts", **options))
     for folder in ("whole", "parts"):
         rois = roifile.roiread(tmp_path / folder / "a_rois.zip")
         assert {(roi.position, roi.z_position, roi.t_position) for roi in rois} == {(0, z, 1) for z in (1, 2, 3)}
+    one, two = ((tmp_path / folder / "a_objects.csv").read_text() for folder in ("whole", "parts"))
+    assert one == two
 
 
 @pytest.mark.parametrize("stated", [None, 0.25])
@@ -309,6 +311,29 @@ def test_at_half_the_pixel_size_there_are_nearly_the_same_objects(model, tmp_pat
     assert components(two > 0).max() <= two.max()
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_of_a_coarser_file_those_objects_count_that_have_a_pixel(model, tmp_path, image_of, by_blocks, classes):
+    """Count, ids and table agree, and ids follow the first pixels of the file, not those of the model's grid."""
+    made = replace(model(classes=classes), pixel_size_um=(0.5, 0.5))
+    tifffile.imwrite(tmp_path / "a.tif", image_of((60, 70)))
+    save, sizes = ("labels", "table"), {"pixel_size_um": (2.0, 2.0)}
+    done, lines = by_blocks(made, tmp_path / "a.tif", Request(tmp_path / "o", save=save, **sizes))
+    labels = tifffile.imread(tmp_path / "o" / "a_labels.tif")
+    _, first = np.unique(labels[labels > 0], return_index=True)
+    rows = list(csv.DictReader((tmp_path / "o" / "a_objects.csv").read_text().splitlines()))
+    assert len(first) == len(rows) == labels.max() == done.objects > 9
+    assert [row["id"] for row in rows] == list(map(str, range(1, labels.max() + 1)))
+    assert sorted(first) == first.tolist()
+    (said,) = [line for line in lines if "smaller than a pixel" in line]
+    assert said == f"a.tif: {done.notes[-1]}"
+    assert int(done.notes[-1].split()[0]) > 0
+    if classes == 3:
+        seen = tifffile.imread(tmp_path / "o" / "a_classes.tif")
+        assert np.array_equal(seen > 0, labels > 0)
+        assert all(len(np.unique(seen[labels == number])) == 1 for number in range(1, labels.max() + 1))
+        assert [row["class"] for row in rows] == [made.classes[seen[labels == int(row["id"])][0]] for row in rows]
+
+
 def test_a_pixel_size_that_is_given_or_missing(model, tmp_path, image_of, by_blocks):
     made = replace(model(), pixel_size_um=(0.5, 0.5))
     tifffile.imwrite(tmp_path / "a.tif", image_of((40, 50)))
@@ -332,17 +357,15 @@ def test_too_little_memory_names_what_would_do(model, tmp_path, image_of, by_blo
 
 
 def test_tables_that_do_not_fit_are_refused_before_anything_is_computed(model, tmp_path, image_of, by_blocks):
-    tifffile.imwrite(tmp_path / "a.tif", image_of((300, 400)))
-    base = process_bytes()
-    budget = Budget(base + 120_000 * 22 - 1, base)  # ids and what they are traced by, two classes, the image
-    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or"):
+    tifffile.imwrite(tmp_path / "a.tif", image_of((2, 300, 400)), imagej=True, metadata={"axes": "TYX"})
+    base, caches = process_bytes(), -Budget(0, 0).left
+    budget = Budget(base + caches + 120_000 * (2 * 6 + 72) - 1, base)  # ids, pixels, and what they are traced by
+    with pytest.raises(UsageError, match=r"a\.tif: objects as .* are traced in memory, about .*; raise --memory, or t"):
         by_blocks(model(), tmp_path / "a.tif", Request(tmp_path / "o", save=("labels", "table")), budget=budget)
     assert not folder_of(tmp_path / "o", "a").exists()
-    enough = Budget(budget.limit + 1, base)
-    for allowed, more in ((enough, {}), (budget, {"save": ("labels",)}), (budget, {"shard": (1, 2)})):
+    for allowed, more in ((1, {}), (0, {"save": ("labels",)}), (0, {"shard": (1, 2)})):
         request = replace(Request(tmp_path / "o", save=("labels", "table")), **more)
-        with pytest.raises(UsageError, match="is too small for the smallest tile"):  # which comes next
-            by_blocks(model(), tmp_path / "a.tif", request, budget=allowed)
+        by_blocks(model(), tmp_path / "a.tif", request, budget=Budget(budget.limit + allowed, base))
 
 
 def test_pixels_that_are_no_numbers_are_refused_where_they_are_read(model, tmp_path, image_of, by_blocks):

@@ -1,5 +1,6 @@
 """The memory that is allowed is what the process takes at most, measured by the system, in a process of its own."""
 
+import re
 import subprocess
 import sys
 
@@ -30,15 +31,18 @@ def peak(random_model, tmp_path):
         cells = np.random.default_rng(0).integers(0, 4000, (64, 64)).astype(np.uint16)
         pixels = cells.repeat(side // 64, 0).repeat(side // 64, 1)
         tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(256, 256))
-        command = ["predict", str(tmp_path / "m.safetensors"), str(tmp_path / "a.tif"), "--out", str(tmp_path / memory)]
-        options = ["--memory", memory, "--save", save, "--engine", "torch", "--device", "cpu", "-q"]
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, *command, *options], capture_output=True, text=True, timeout=240
-        )
+        done = predict(tmp_path, memory, save)
         assert done.returncode == 0, done.stderr
         return int(done.stdout.splitlines()[-1])
 
     return run
+
+
+def predict(folder, memory, save):
+    """The model and the image of a folder, in a process of its own that prints its peak last."""
+    command = ["predict", str(folder / "m.safetensors"), str(folder / "a.tif"), "--out", str(folder / memory)]
+    options = ["--memory", memory, "--save", save, "--engine", "torch", "--device", "cpu", "-q"]
+    return subprocess.run([sys.executable, "-c", PEAK, *command, *options], capture_output=True, text=True, timeout=480)
 
 
 @pytest.mark.slow
@@ -56,3 +60,19 @@ def test_a_limit_holds_where_the_whole_image_would_take_more(peak, tmp_path):
     labels = [tifffile.imread(tmp_path / memory / "a_labels.tif") for memory in held]
     np.testing.assert_array_equal(*labels)
     assert labels[0].max() > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_limit_holds_where_objects_are_traced(model, image_of, tmp_path):
+    """The least limit that a refusal names is kept, with an object to every eighty pixels."""
+    save_model(tmp_path / "m.safetensors", model())
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(image_of((500, 500)), (5, 5)), tile=(256, 256))
+    refused = predict(tmp_path, "500MB", "table,rois,geojson")
+    assert refused.returncode == 2
+    least = re.search(r"are traced in memory, about (\d+) MB of 500 MB; raise --memory", refused.stderr)
+    limit = int(least[1]) + 10  # what the program takes differs a little
+    done = predict(tmp_path, f"{limit}MB", "table,rois,geojson")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / f"{limit}MB" / "objects.csv").read_text().splitlines()) > 2500**2 / 100
+    assert int(done.stdout.splitlines()[-1]) <= limit * 10**6

@@ -171,11 +171,23 @@ def test_what_was_tuned_and_on_what_is_told_by_the_file_alone():
     assert "tuned" not in methods_text(before)
 
 
+def test_a_network_is_described_in_words():
+    deep = {"in_channels": 1, "classes": 2, "width": 64, "depth": 2, "ndim": 3, "pooling": [[1, 2, 2], [2, 2, 2]]}
+    unet = {"name": "unet", **deep, "batch_norm": True, "dropout": 0.5, "stem": [1, 2, 2]}
+    assert network_in_words(unet) == (
+        "3D U-Net (1 channel, 2 classes, width 64, depth 2, pooling 1x2x2 then 2x2x2, batch normalisation, "
+        "dropout 0.5, stem 1x2x2)"
+    )
+    plain = unet | {"pooling": [[2, 2]] * 2, "batch_norm": False, "dropout": 0.0, "stem": [1, 1], "ndim": 2}
+    assert network_in_words(plain) == "2D U-Net (1 channel, 2 classes, width 64, depth 2, pooling 2x2)"
+    assert network_in_words({"name": "fcn8s", "width": 4}) == "FCN-8s (width 4)"
+
+
 def test_an_ensemble_is_described_by_its_kinds_of_members():
     small, large = {"name": "unet", "width": 2}, {"name": "unet", "width": 4}
-    assert network_in_words(small) == "name unet, width 2"
+    assert network_in_words(small) == "U-Net (width 2)"
     assert network_in_words({"name": "ensemble", "members": [small, large, small]}) == (
-        "ensemble of 2 of name unet, width 2; 1 of name unet, width 4"
+        "ensemble of 2 x U-Net (width 2); 1 x U-Net (width 4)"
     )
 
 

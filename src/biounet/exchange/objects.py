@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import fastremap
 import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import UsageError
+from biounet.images.sampling import all_windows
 
 Labels = npt.NDArray[np.int32]
+Place = Sequence[int]
+ProbabilityOf = Callable[[int, Place, Place], npt.NDArray[np.float32]]  # of a class, in a window start..stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +59,34 @@ class Objects:
         return self.class_names[int(self.classes[number])]
 
 
-def mean_probability(
-    labels: Labels, probabilities: npt.NDArray[np.float32], classes: Labels | None
-) -> npt.NDArray[np.float64]:
+def mean_probability(labels: Labels, probabilities: ProbabilityOf, classes: Labels | None) -> npt.NDArray[np.float64]:
     """Mean probability of each object by id: of being none of the background, or of its class.
 
-    ``labels`` (*spatial), ``probabilities`` (K, *spatial), ``classes`` by id or None.
+    ``labels`` (*spatial), ``probabilities(k, start, stop)``: of class k in a window, ``classes`` by id or None. Summed
+    window by window, so that large images need no more memory, and whichever way they come the sums are the same.
     """
-    ids = labels.reshape(-1)
-    count = np.maximum(np.bincount(ids), 1)
+    sums = np.zeros(int(labels.max(initial=0)) + 1)
+    counts = np.zeros(len(sums), np.int64)
+    for start, stop in all_windows(labels.shape) if labels.size else ():
+        window = labels[tuple(map(slice, start, stop))]
+        ids, dense = fastremap.unique(window, return_inverse=True)
+        dense = dense.reshape(-1)
+        counts[ids] += np.bincount(dense)
+        sums[ids] += np.bincount(dense, weights=_own(window, probabilities, classes, start, stop).reshape(-1))
+    return np.asarray(sums / np.maximum(counts, 1))
+
+
+def _own(
+    window: Labels, probabilities: ProbabilityOf, classes: Labels | None, start: Place, stop: Place
+) -> npt.NDArray[np.float32]:
+    """Of every pixel of a window: the probability of what its object is."""
     if classes is None:
-        return np.asarray(np.bincount(ids, weights=(1 - probabilities[0]).reshape(-1)) / count)
-    own = np.take_along_axis(probabilities, classes[labels][None].astype(np.int64), axis=0)
-    return np.asarray(np.bincount(ids, weights=own.reshape(-1)) / count)
+        return np.asarray(1 - probabilities(0, start, stop))
+    kinds = classes[window]
+    own = np.zeros(window.shape, np.float32)
+    for kind in fastremap.unique(kinds):
+        np.copyto(own, probabilities(int(kind), start, stop), where=kinds == kind)
+    return own
 
 
 @dataclass(frozen=True, eq=False)

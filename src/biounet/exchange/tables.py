@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from biounet.exchange.measure import Table, measure
 from biounet.exchange.objects import Objects
 from biounet.images.writing import whole_file
+
+_WHERE = ("image", "t", "z")
 
 
 def write_table(path: str | Path, objects: Sequence[Objects]) -> int:
@@ -21,21 +23,23 @@ def write_table(path: str | Path, objects: Sequence[Objects]) -> int:
     rows: list[dict[str, Any]] = []
     for one in objects:
         rows += _rows(one, measure(one))
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["image", "id"]
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _write(path, rows)
     return len(rows)
 
 
 def join_tables(path: str | Path, tables: Sequence[Path]) -> None:
-    """Write several tables of `write_table` as one; columns are matched by name."""
+    """Write several tables of `write_table` as one; columns are matched by name and stand in the same order."""
     rows: list[dict[str, str]] = []
     for table in tables:
         with open(table, encoding="utf-8", newline="") as file:
             rows += list(csv.DictReader(file))
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["image", "id"]
+    _write(path, rows)
+
+
+def _write(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Where an object is comes first, whichever image has it; the rest follows as it first occurs."""
+    known = dict.fromkeys(name for row in rows for name in row) or ["image", "id"]
+    names = [name for name in _WHERE if name in known] + [name for name in known if name not in _WHERE]
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
         writer.writeheader()

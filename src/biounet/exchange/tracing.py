@@ -78,8 +78,7 @@ def _corners(pieces: Labels, labels: Labels) -> _Corners:
     mixed = (around[0] != around[1]) | (around[0] != around[2]) | (around[0] != around[3])
     vertex = np.flatnonzero(mixed)
     seen = [pixels[mixed] for pixels in around]
-    beside = np.pad(labels, 1)
-    objects = [pixels[mixed] for pixels in (beside[:-1, :-1], beside[:-1, 1:], beside[1:, :-1], beside[1:, 1:])]
+    del padded, around, mixed  # large, and what follows takes as much again
     parts = []
     for come, sides in enumerate(_SEEN):
         own, left_behind, left_ahead, right_ahead = (seen[side] for side in sides)
@@ -88,7 +87,9 @@ def _corners(pieces: Labels, labels: Labels) -> _Corners:
         right = edge & (left_ahead != own) & (right_ahead != own)
         at = np.flatnonzero(left | right)
         leave = np.where(left[at], (come + 3) % 4, (come + 1) % 4).astype(np.int8)
-        parts.append(_Corners(vertex[at], own[at], objects[sides[0]][at], np.full(len(at), come, np.int8), leave))
+        y, x = np.divmod(vertex[at], labels.shape[1] + 1)
+        owner = labels[y - (sides[0] < 2), x - (sides[0] % 2 == 0)]  # the pixel seen right behind lies in the image
+        parts.append(_Corners(vertex[at], own[at], owner, np.full(len(at), come, np.int8), leave))
     return _Corners(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -47,13 +47,30 @@ def cached(facts: Mapping[str, Any], make: Callable[[Path], None], *, folder: Pa
         raise
     listed = {path.name: _digest(path) for path in made.iterdir()}
     (made / _LIST).write_text(json.dumps(listed), encoding="utf-8")
+    if _kept_as(entry, made):
+        _forget_oldest(place, keep=entry)
+        return entry
+    return made
+
+
+def _kept_as(entry: Path, made: Path) -> bool:
+    """Give a new folder its name; False where the cache does not take it.
+
+    An entry that another process made meanwhile stays, as that process may be reading it, and the new folder goes. A
+    damaged one is renamed before it is removed, so that the name never stands for a part of it.
+    """
     try:
-        shutil.rmtree(entry, ignore_errors=True)
-        made.rename(entry)
+        if not _is_whole(entry):
+            if entry.exists():
+                aside = entry.rename(entry.with_name(f"{made.name}.old"))
+                shutil.rmtree(aside, ignore_errors=True)
+            made.rename(entry)
+            return True
     except OSError:  # another process was faster, or the cache is a temporary folder
-        return entry if _is_whole(entry) else made
-    _forget_oldest(place, keep=entry)
-    return entry
+        if not _is_whole(entry):
+            return False
+    shutil.rmtree(made, ignore_errors=True)
+    return True
 
 
 def _new_folder(place: Path) -> Path:

@@ -17,15 +17,16 @@ from biounet.networks.ensemble import Ensemble
 
 _GOLDEN_OUTPUT = 16  # pixels a side, at least
 _ALIKE = ("task", "classes", "values", "channels", "normalisation")
+_SAME_SIZE = 1.05  # pixel sizes that differ by less are taken as equal, as in prediction
 
 
 def ensemble(models: Sequence[Model | str | Path], out: str | Path | None = None) -> Model:
     """The model that predicts the mean of the probabilities of several models, as one file if ``out`` is given.
 
     ``models``: models or their files, of any networks here, trained for the same task, classes and channels with the
-    same normalisation (Ciresan et al. 2012 averaged four networks with windows of different size). Post-processing
-    and pixel size are the first one's. Raises `UsageError` where models do not fit each other, and where ``out`` is
-    there already.
+    same normalisation, at one pixel size where they state it (Ciresan et al. 2012 averaged four networks with windows
+    of different size). Post-processing and pixel size are the first one's. Raises `UsageError` where models do not fit
+    each other, and where ``out`` is there already.
     """
     if out is not None and Path(out).exists():
         raise UsageError(f"{out}: is there already; choose another name, or remove it first")
@@ -72,10 +73,19 @@ def _refuse_unlike(members: Sequence[Model]) -> None:
         values = [getattr(member, name) for member in members]
         differing = next((value for value in values if value != values[0]), None)
         if differing is not None:
-            raise UsageError(
-                f"members of an ensemble must be alike, but their {name} differs: {_shown(values[0])} and "
-                f"{_shown(differing)}; average models that were trained for the same"
-            )
+            raise _unlike(name, values[0], differing)
+    sizes = [member.pixel_size_um for member in members if member.pixel_size_um is not None]
+    for size in sizes[1:]:
+        # members of 2D and 3D are refused by their networks
+        if any(max(a / b, b / a) >= _SAME_SIZE for a, b in zip(sizes[0], size, strict=False)):
+            raise _unlike("pixel size (um)", sizes[0], size)
+
+
+def _unlike(what: str, one: Any, other: Any) -> UsageError:
+    return UsageError(
+        f"members of an ensemble must be alike, but their {what} differs: {_shown(one)} and {_shown(other)}; "
+        "average models that were trained for the same"
+    )
 
 
 def _training(members: Sequence[Model]) -> dict[str, Any]:

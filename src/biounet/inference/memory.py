@@ -29,9 +29,14 @@ class Budget:
     base: int
 
     @property
+    def left(self) -> int:
+        """Bytes beside the program, its libraries and caches; below 0 where not even these fit."""
+        return self.limit - self.base - _RESERVE
+
+    @property
     def free(self) -> int:
         """Bytes for a tile."""
-        return int((self.limit - self.base - _RESERVE) * _TILE_SHARE)
+        return int(self.left * _TILE_SHARE)
 
     def plan(self, size: Sequence[int], engine: Engine, tile: int | None = None) -> TilePlan:
         """The cheapest tiles, or those asked for, whose computation keeps the limit.
@@ -53,7 +58,7 @@ class Budget:
 
     def block(self, ndim: int, reach: int) -> int:
         """Side of the blocks in which objects are joined, whose ``reach`` is read around them."""
-        side = int((max(0, self.limit - self.base - _RESERVE) / 2 / THREADS / _BLOCK_BYTES) ** (1 / ndim)) - 2 * reach
+        side = int((max(0, self.left) / 2 / THREADS / _BLOCK_BYTES) ** (1 / ndim)) - 2 * reach
         return max(_LARGEST_BLOCK[ndim] // 4, min(_LARGEST_BLOCK[ndim], side))
 
 

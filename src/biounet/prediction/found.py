@@ -25,15 +25,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The result of one item: ``labels(start, stop)`` on the grid of the file, and their largest, as ``count``.
+    """The result of one item: ``labels(start, stop)`` on the grid of the file, ids 1 to ``count`` by first pixel there.
 
-    ``classes``: that of every object by id, int32 (count + 1,), where there are several kinds of them.
+    ``classes``: that of every object by id, int32 (count + 1,), where there are several kinds of them. ``unseen``: how
+    many objects more there are, too small for a pixel of the file.
     """
 
     job: Job
     labels: Read
     count: int
     classes: npt.NDArray[np.int32] | None
+    unseen: int = 0
 
     def by_class(self, start: Place, stop: Place) -> Array:
         """The class of the object at each pixel, 0 for background."""
@@ -75,13 +77,16 @@ def find(job: Job, budget: Budget) -> Found:
     joined = join_instances(job.read_ids, grid, settings, store, cache_bytes=CACHE_BYTES, threads=THREADS)
     classes = _object_classes(job, joined) if len(model.classes) > 2 else None
     found = Found(job, view.on_file(joined.read), joined.count, classes)
-    return found if job.region is None else _renumbered(found, budget)
+    # on another grid objects may have no pixel, and their first pixels another order
+    return found if job.region is None and view.is_of_file else _renumbered(found, budget)
 
 
 def _file_grid(job: Job, budget: Budget) -> Grid:
-    """Blocks of the file's grid, of which several are in memory at once."""
-    side = budget.block(job.view.ndim, 0)
-    return Grid(job.view.file_shape, tuple(min(side, n) for n in job.view.file_shape))
+    """Blocks of the file's grid, of which several are in memory at once, also where the model's pixels are finer."""
+    view = job.view
+    finer = max(1, *(-(-n // m) for n, m in zip(view.shape, view.covered, strict=True)))
+    side = max(1, budget.block(view.ndim, 0) // finer)
+    return Grid(view.file_shape, tuple(min(side, n) for n in view.file_shape))
 
 
 def _cut(read: Read, job: Job) -> Read:
@@ -93,12 +98,13 @@ def _cut(read: Read, job: Job) -> Read:
 
 
 def _renumbered(found: Found, budget: Budget) -> Found:
-    """The objects that lie in the region, numbered anew by their first pixel there."""
+    """The objects that have a pixel of the file, in the region where there is one, numbered anew by the first."""
     cut = _cut(found.labels, found.job)
     table = numbers_by_first_pixel(cut, _file_grid(found.job, budget), found.count)
     kept = np.argsort(table, kind="stable")[np.count_nonzero(table == 0) :]  # ids in their new order
     classes = None if found.classes is None else np.concatenate([found.classes[:1], found.classes[kept]])
-    return Found(found.job, lambda start, stop: table[cut(start, stop)], len(kept), classes)
+    unseen = found.count - len(kept) if found.job.region is None else 0  # in a region others lie outside
+    return Found(found.job, lambda start, stop: table[cut(start, stop)], len(kept), classes, unseen)
 
 
 def _object_classes(job: Job, joined: Joined) -> npt.NDArray[np.int32]:

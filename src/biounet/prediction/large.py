@@ -22,7 +22,7 @@ from biounet.prediction.blocks import Job, open_jobs
 from biounet.prediction.cluster import Cluster
 from biounet.prediction.found import find
 from biounet.prediction.large_results import refuse_too_large, results_of
-from biounet.prediction.said import is_constant, said_of_constant
+from biounet.prediction.said import is_constant, said_of_constant, said_of_unseen
 from biounet.results.gallery import Seen
 from biounet.results.ome_zarr import Targets
 from biounet.results.request import Done, Listener, Request
@@ -77,6 +77,9 @@ def predict_large(
             listen(f"{path.name}: {_of_share(request.shard, jobs)}", 0, 0)
             return done
         found = [find(job, budget) for job in jobs]
+        if unseen := sum(one.unseen for one in found):
+            done.notes.append(said_of_unseen(unseen))
+            listen(f"{path.name}: {done.notes[-1]}", 0, 0)
         shape = jobs[0].view.file_shape
         done.shape = shape if items == 1 else (items, *shape)
         write_results(results_of(found, request), targets, done)

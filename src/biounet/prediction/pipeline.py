@@ -265,8 +265,16 @@ class Pipeline:
         assert file.plan is not None
         found = prediction_of(self.model, probabilities, file.plan)
         if set(self.request.save) & set(EXPORTED):
-            place = index if len(file.items) > 1 else None
-            file.exports.append(objects_of(self.model, file.image, file.items[index], found, place))
+            objects = objects_of(
+                self.model,
+                file.image,
+                file.items[index],
+                labels=found.labels,
+                classes=found.classes,
+                probabilities=lambda channel, start, stop: probabilities[channel][tuple(map(slice, start, stop))],
+                index=index if len(file.items) > 1 else None,
+            )
+            file.exports.append(objects)
         if index == len(file.items) // 2 and (show := self.gallery.show(file.path, file.done.name)):
             show(Seen(file.items[index], found.labels, 1 - found.probabilities[0], found.classes))
         if "probabilities" not in self.request.save:

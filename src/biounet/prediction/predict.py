@@ -55,7 +55,7 @@ def predict_files(
             raise file.error
     results = [file.done for file in files]
     try:
-        if "table" in request.save:
+        if "table" in request.save and request.shard is None:
             tables = [request.out / file for done in results for file in done.files if file.endswith("_objects.csv")]
             join_tables(request.out / "objects.csv", tables)
         values = write_run(model, choice, request, results, start_up_s, time.perf_counter() - begin)

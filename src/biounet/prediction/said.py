@@ -38,6 +38,12 @@ def said_of_constant(constant: Sequence[bool]) -> Iterator[str]:
         yield f"{which} pixels have one value: there is nothing to see, and what is found means nothing"
 
 
+def said_of_unseen(count: int) -> str:
+    """The remark on objects that were found at the model's pixel size and have no pixel of a coarser file."""
+    were = "object is" if count == 1 else "objects are"
+    return f"{count} {were} smaller than a pixel of the file, and left out of labels and counts"
+
+
 def is_constant(regions: Regions, item: int, channels: Sequence[int], *, ndim: int) -> bool:
     """Whether each of these channels of an item has one value; read window by window until two pixels differ."""
     shape = regions.spatial_shape(ndim)

@@ -52,6 +52,11 @@ class View:
         factors = self.regions.factors(self.ndim, self.level)
         return tuple(round(n * factor) for n, factor in zip(self.level_shape, factors, strict=True))
 
+    @property
+    def is_of_file(self) -> bool:
+        """Whether this grid is the file's own, at full resolution."""
+        return self.shape == self.covered == self.file_shape
+
     def read(self, start: Place, stop: Place) -> Array:
         """Pixels of a window, (C, *window), before normalisation.
 
@@ -63,9 +68,9 @@ class View:
 
     def on_file(self, read: Read) -> Read:
         """What reads the nearest pixels of this grid, (..., *window), for windows of the file's own grid."""
-        covered = self.covered
-        if self.shape == covered == self.file_shape:
+        if self.is_of_file:
             return read
+        covered = self.covered
         return lambda start, stop: nearest_window(read, self.shape, covered, start, stop)
 
     def _stored(self, start: Place, stop: Place) -> Array:

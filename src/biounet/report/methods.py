@@ -116,13 +116,35 @@ def _with_references(sentences: Sequence[str]) -> str:
     return "\n".join([paragraph, "", "References", *named]) if named else paragraph
 
 
+_NETWORKS = {"unet": "U-Net", "patch_cnn": "sliding-window network", "foreign": "network of one's own"}
+
+
 def network_in_words(network: Mapping[str, Any]) -> str:
     """The description of a network in one line; members of an ensemble that are alike are described once."""
-    if network.get("name") != "ensemble":
-        return ", ".join(f"{key} {value}" for key, value in network.items())
-    members = [network_in_words(member) for member in network["members"]]
-    kinds = [f"{members.count(member)} of {member}" for member in dict.fromkeys(members)]
-    return f"ensemble of {'; '.join(kinds)}"
+    name = str(network.get("name"))
+    if name == "ensemble":
+        members = [network_in_words(member) for member in network["members"]]
+        return f"ensemble of {'; '.join(f'{members.count(one)} x {one}' for one in dict.fromkeys(members))}"
+    kind = f"FCN-{name[3:]}" if name.startswith("fcn") else _NETWORKS.get(name, name)
+    parts = [_part(key, value) for key, value in network.items() if key not in ("name", "ndim")]
+    dimensions = f"{network['ndim']}D " if "ndim" in network else ""
+    return f"{dimensions}{kind} ({', '.join(filter(None, parts))})"
+
+
+def _part(key: str, value: Any) -> str:
+    """One entry of a network's description; "" where it says that there is no such thing."""
+    if key == "in_channels":
+        return counted(value, "channel")
+    if key == "classes":
+        return f"{value} classes"
+    if not value or (key == "stem" and max(value) == 1):
+        return ""
+    if key == "pooling":
+        levels = list(dict.fromkeys("x".join(map(str, level)) for level in value))
+        return f"pooling {' then '.join(levels)}"
+    words = key.replace("batch_norm", "batch normalisation").replace("_", " ")
+    sides = "x".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return words if value is True else f"{words} {sides}"
 
 
 def _task(model: Trained) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +26,17 @@ _COVER = 256  # least side of each half in pixels
 
 
 def packaged(model: Model, stem: str, reference: Callable[[Float32], Float32], **weights: Any) -> Package:
-    """A model as a package. ``reference``: logits (N, K, *output) by torch; ``weights``: networks, authors, license."""
+    """A model as the package ``STEM.bioimageio.zip``.
+
+    ``reference``: logits (N, K, *output) by torch; ``weights``: networks, authors, license.
+    """
     given = example_image(model)
     expected = expected_probabilities(model, given, reference)
     name = re.sub(r"[^A-Za-z0-9_+() -]", "_", stem)
     return Package(
         name=(name if len(name) >= 5 else f"biounet {name}")[:64],
         description=_description(model),
-        documentation=documentation(model, name),
+        documentation=documentation(model, name, f"{stem}.bioimageio.zip"),
         geometry=model.geometry,
         normalisation=model.normalisation,
         channels=model.channels,
@@ -91,9 +95,9 @@ def _middle(part: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     return part[first[0] : first[0] + side, first[1] : first[1] + side]
 
 
-def documentation(model: Model, name: str) -> str:
-    """The package's README.md."""
-    training = model.training
+def documentation(model: Model, name: str, file: str) -> str:
+    """The package's README.md, under the title ``name``; ``file``: what the package is called, for commands."""
+    training, quoted = model.training, shlex.quote(file)
     lines = [
         f"# {name}",
         "",
@@ -116,12 +120,12 @@ def documentation(model: Model, name: str) -> str:
         "## Validation",
         "",
         f"{trained_in_words(training)[:1].upper()}{trained_in_words(training)[1:]}.",
-        "To measure it on images of your own, with biounet:",
+        "To measure it on annotated images of your own, a folder DATA, with biounet:",
         "",
-        f"    biounet predict {name}.bioimageio.zip IMAGES --out results",
-        "    biounet evaluate results IMAGES",
+        f"    biounet predict {quoted} DATA --out results",
+        "    biounet evaluate results DATA",
         "",
-        f"`biounet check {name}.bioimageio.zip` computes a golden sample that the network carries, and says how far",
+        f"`biounet check {quoted}` computes a golden sample that the network carries, and says how far",
         "off it is.",
         "",
         "## Training",
