@@ -58,7 +58,7 @@ def test_slices_of_stacks(tmp_path):
     (roi,) = [roifile.roiread(tmp_path / "h.zip")][0]
     assert (roi.position, roi.z_position, roi.t_position) == (0, 4, 2)
     header = Header("TZYX", (2, 5, 3, 4), labels.dtype, 0, lambda: None)
-    assert [outline.place.plane(header) for outline in roi_outlines(tmp_path / "h.zip")] == [8]
+    assert [list(outline.place.planes(header)) for outline in roi_outlines(tmp_path / "h.zip")] == [[8]]
 
 
 def test_one_channel_of_several_is_a_slice_of_a_hyperstack(tmp_path):
