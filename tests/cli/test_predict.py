@@ -328,7 +328,7 @@ def test_int8_says_what_it_changes(biounet, model, image, tmp_path):
     run = json.loads((tmp_path / "o" / "run.json").read_text())
     assert run["agreement"] == done.json["agreement"]
     assert 0 < run["agreement"]["labels"] <= 1
-    assert "crops of training images" in run["agreement"]["sample"]
+    assert (run["agreement"]["sample"], run["agreement"]["reference"]) == ("1 crop of training images", "fp32 torch")
     assert {"openvino", "onnx"} <= set(run["versions"])
 
 
@@ -339,8 +339,9 @@ def test_int8_of_an_older_model_is_refused_and_calibrated_on_request(biounet, mo
     done = biounet(*arguments)
     assert done.code == 2
     assert "this model file carries none; name a folder of images" in done.complaint
-    done = biounet(*arguments, "--calibrate", data / "images", "--least-agreement", "0")
+    done = biounet(*arguments, "--calibrate", data / "images", "--least-agreement", "0", "--json")
     assert done.code == 0
+    assert done.json["agreement"]["sample"] == "1 crop of the images to calibrate on"
     done = biounet(*arguments, "--calibrate", tmp_path / "nowhere")
     assert done.code == 3
 

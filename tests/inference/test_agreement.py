@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from biounet.errors import UsageError
 from biounet.inference.agreement import compare
 
 
@@ -25,3 +26,9 @@ def test_numbers_that_are_not_finite_are_infinitely_far_off_in_any_batch(bad, fi
         agreement = compare(expected, found, "four pixels")
         assert (agreement.difference, agreement.labels, agreement.pixels) == (np.inf, 0.75, 4)
         assert not agreement.is_exact
+
+
+def test_logits_of_another_shape_are_refused():
+    for found in (np.zeros((1, 3, 2), np.float32), np.zeros((1, 1, 2), np.float32), np.zeros((1, 2, 5), np.float32)):
+        with pytest.raises(UsageError, match="logits of 1x[123]x[25] in place of 1x2x2 \\(samples, classes, pixels\\)"):
+            compare([logits([[4, -1], [0, 1]])], [found], "two pixels")

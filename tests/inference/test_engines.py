@@ -17,7 +17,7 @@ from biounet.inference.cost import UNetCost
 from biounet.inference.engines import ENGINES, PRECISIONS, choose_engine, make_engine
 from biounet.inference.tiling import plan_tiles, predict_tiled
 from biounet.inference.torch_engine import torch_network
-from biounet.model_file import load_model, save_model
+from biounet.model_file import Exported, load_model, save_model
 
 NETWORKS = [
     {"depth": 2},
@@ -29,7 +29,7 @@ FAST = [name for name in ENGINES if name != "torch"]
 every_engine = pytest.mark.parametrize("name", ENGINES)
 
 
-def images(model, count=5, side=40):
+def images(model, count=8, side=40):
     rng = np.random.default_rng(0)
     shape = (len(model.channels), *(side,) * model.ndim)
     return [rng.standard_normal(shape).astype(np.float32) for _ in range(count)]
@@ -137,17 +137,55 @@ def test_an_exported_file_of_another_model_is_named(whole_model, tmp_path):
         choose_engine(model.with_golden(given, -expected), device="cpu", engine=str(tmp_path / "other.onnx"))
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [({"depth": 1}, "logits of 1x2x40x40 in place of 1x2x16x16"), ({"classes": 3}, "logits of 1x3x16x16 in place of"),
+     ({"in_channels": 2}, "it fails on inputs of 1 channel in 2D"), ({"seed": 5}, "logits within ")],
+)  # fmt: skip
+def test_an_exported_file_of_another_network_is_named_in_every_precision(
+    whole_model, tmp_path, monkeypatch, precision, other, said
+):
+    model = whole_model(depth=2)
+    write_onnx(whole_model(**{"depth": 2} | other), tmp_path / "other.onnx")
+    words = (
+        rf"--engine \S+other\.onnx: does not compute what the model learnt: {said}.*; is it exported from this model"
+    )
+    for name in ("openvino", "onnx") if precision == "fp32" else ("openvino",):
+        if name == "onnx":
+            monkeypatch.setattr(engines_module, "is_present", lambda package: package != "openvino")
+        with pytest.raises(UsageError, match=words):
+            choose_engine(model, device="cpu", engine=str(tmp_path / "other.onnx"), precision=precision)
+
+
+def test_what_it_was_compared_with_is_told(whole_model, tmp_path, monkeypatch):
+    model, options = whole_model(depth=1), {"precision": "int8", "device": "cpu", "least_agreement": 0}
+    given = calibration_crops(images(model)[:3])
+    found = choose_engine(model, calibration=given, **options).agreement
+    assert (found.reference, found.sample) == ("fp32 torch", "1 crop of the images to calibrate on")
+    twice = replace(model, calibration=(*model.calibration[:6], *model.calibration[:2]))  # as in files of before
+    found = choose_engine(twice, **options).agreement
+    assert found.sample == "2 crops of training images, which it was calibrated on too"
+    found = choose_engine(twice, precision="bf16", device="cpu").agreement
+    assert found.sample == "2 crops of training images"
+    write_onnx(model, tmp_path / "m.onnx")
+    exported = replace(model, exported=Exported(".onnx", tmp_path / "m.onnx", tmp_path / "m.onnx"))
+    assert choose_engine(exported, **options).agreement.reference == "fp32 openvino"
+    with pytest.raises(UsageError, match="int8 changes too much: against fp32 openvino, logits within"):
+        choose_engine(exported, **options | {"least_agreement": 1.1})
+
+
 def test_what_was_measured(whole_model):
     model = whole_model(width=8, depth=2)
     assert choose_engine(model, engine="torch", device="cpu").agreement is None  # it is what others are compared with
     exact = choose_engine(model, engine="openvino", device="cpu").agreement
     assert exact.is_exact
-    assert (exact.labels, exact.sample) == (1.0, "golden sample")
+    assert (exact.labels, exact.sample, exact.reference) == (1.0, "golden sample", "fp32 torch")
     for name, precision in (("torch", "bf16"), ("openvino", "bf16"), ("openvino", "int8")):
         rough = choose_engine(model, engine=name, device="cpu", precision=precision, least_agreement=0).agreement
         assert 1e-4 < rough.difference < 0.3
         assert 0.9 < rough.labels <= 1
-        assert rough.sample == "2 crops of training images"
+        assert (rough.sample, rough.reference) == ("2 crops of training images", "fp32 torch")
         assert rough.pixels == 2 * 40 * 40
 
 

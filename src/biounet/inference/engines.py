@@ -17,10 +17,11 @@ import numpy.typing as npt
 from biounet.errors import BiounetError, UsageError
 from biounet.geometry import Geometry
 from biounet.inference.agreement import Agreement, compare, measure
-from biounet.inference.calibration import held_out, windows
+from biounet.inference.calibration import held_out, is_apart, windows
 from biounet.inference.cost import Cost
 from biounet.inference.packages import import_or_refuse, is_present
 from biounet.model_file import Exported, Model
+from biounet.words import counted
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -49,8 +50,9 @@ class Engine(Protocol):
 class Wanted:
     """What an engine is made for.
 
-    ``file``: an exported network to load instead of the model's weights. ``threads``: on CPUs, 0 for as many as there
-    are cores.
+    ``calibration``: crops for int8, and to measure lower precisions on; ``crops_of``: which images these are of, in
+    words. ``file``: an exported network to load instead of the model's weights. ``threads``: on CPUs, 0 for as many as
+    there are cores.
     """
 
     model: Model
@@ -58,6 +60,7 @@ class Wanted:
     device: str = "cpu"
     factory: Factory | None = None
     calibration: tuple[Array, ...] = ()
+    crops_of: str = "training images"
     file: Path | None = None
     threads: int = 0
 
@@ -74,8 +77,8 @@ class Kind:
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine ready for use. ``agreement`` with fp32 torch; None for fp32 torch itself, and where
-    there is nothing to compare with. ``notes``: what was decided and why, a line each."""
+    """An engine ready for use. ``agreement`` with fp32, of torch where it can be had; None for fp32 torch itself, and
+    where there is nothing to compare with. ``notes``: what was decided and why, a line each."""
 
     engine: Engine
     agreement: Agreement | None = None
@@ -162,27 +165,29 @@ def choose_engine(
     least_agreement: float = LEAST_AGREEMENT,
     threads: int = 0,
 ) -> Choice:
-    """Make an engine and measure how far it is from fp32 torch.
+    """Make an engine and measure how far it is from fp32.
 
     ``engine``: a row of `ENGINES`, the path of an exported ``.onnx`` or ``.xml``, or "auto": the
     first row that is installed, takes the precision, reads the form of the model and is exact.
     ``calibration``: normalised crops (C, *spatial) for int8 instead of the model's own. ``threads``: on CPUs, 0 for as
     many as there are cores; for torch they are those of the whole process. An fp32 engine
-    must reproduce the model's golden sample to `agreement.EXACT`; int8 must give the same label at
-    ``least_agreement`` of the pixels of a sample it was not calibrated on. Raises `UsageError` otherwise, in one line.
+    must reproduce the model's golden sample to `agreement.EXACT`, and so must the fp32 of a file that is to be computed
+    in another precision; int8 must give the same label at ``least_agreement`` of the pixels of a sample that it was not
+    calibrated on, where there is one. Raises `UsageError` otherwise, in one line.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision!r} is not known; choose {', '.join(PRECISIONS)}")
     crops = tuple(model.calibration if calibration is None else calibration)
+    crops_of = "training images" if calibration is None else "the images to calibrate on"
     names, file = _candidates(model, engine, precision)
     place = _device(device, names)
     notes: list[str] = []
     for name in names if place == "cpu" else _only_torch(names, place):
-        wanted = Wanted(model, precision, place, factory, crops, file, threads)
+        wanted = Wanted(model, precision, place, factory, crops, crops_of, file, threads)
         try:
-            made = ENGINES[name].make(wanted)
-            agreement = _agreement(made, wanted)
-            _refuse_inexact(made, agreement, least_agreement, file)
+            if file is not None and precision != "fp32":  # is it this model that is rounded?
+                _held(name, replace(wanted, precision="fp32", calibration=()), least_agreement)
+            made, agreement = _held(name, wanted, least_agreement)
         except BiounetError as error:
             if engine != "auto" or name == names[-1]:
                 raise
@@ -278,8 +283,23 @@ def _source(wanted: Wanted) -> Path | bytes:
     return onnx_of(wanted.model, factory=wanted.factory)
 
 
+def _held(name: str, wanted: Wanted, least: float) -> tuple[Engine, Agreement | None]:
+    """An engine, and how far it is from fp32; `UsageError` where that is too far."""
+    made = ENGINES[name].make(wanted)
+    try:
+        agreement = _agreement(made, wanted)
+    except Exception as error:  # each runtime has exceptions of its own, and words that say little
+        if wanted.file is None:
+            raise
+        model = wanted.model
+        fails = f"it fails on inputs of {counted(len(model.channels), 'channel')} in {model.ndim}D"
+        raise _other_network(wanted.file, str(error) if isinstance(error, BiounetError) else fails) from error
+    _refuse_inexact(made, agreement, least, wanted.file)
+    return made, agreement
+
+
 def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
-    """fp32 against the golden sample of the model file, lower precisions on crops of training images."""
+    """fp32 against the golden sample of the model file, which torch computed; lower precisions on crops."""
     model = wanted.model
     if made.name == "torch" and made.precision == "fp32" and model.exported is None:
         return None
@@ -288,7 +308,9 @@ def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
         given, expected = model.golden
         return compare([expected], [made(given)], "golden sample")
     if crops and made.precision != "fp32":
-        batches, sample = windows(crops, model.geometry), f"{len(crops)} crops of training images"
+        batches, sample = windows(crops, model.geometry), f"{counted(len(crops), 'crop')} of {wanted.crops_of}"
+        if made.precision == "int8" and not is_apart(wanted.calibration):
+            sample += ", which it was calibrated on too"
     elif model.golden is not None:
         batches, sample = [model.golden[0]], "golden sample, which is noise"
     else:
@@ -296,11 +318,11 @@ def _agreement(made: Engine, wanted: Wanted) -> Agreement | None:
         noise = np.random.default_rng(0).standard_normal((1, len(model.channels), *size))
         batches, sample = [noise.astype(np.float32)], "noise"
     reference = _reference(made, wanted)
-    return None if reference is None else measure(made, reference, batches, sample)
+    return None if reference is None else measure(made, reference, batches, sample, f"fp32 {reference.name}")
 
 
 def _reference(made: Engine, wanted: Wanted) -> Engine | None:
-    """fp32 torch; where that is missing, fp32 of the same engine, which golden samples hold to torch."""
+    """fp32 torch; where that cannot be had, fp32 of the same engine, which golden samples hold to torch."""
     model = wanted.model
     known = model.exported is None and (wanted.factory or model.network.get("name") != "foreign")
     plain = replace(wanted, precision="fp32", calibration=())
@@ -313,14 +335,18 @@ def _refuse_inexact(made: Engine, agreement: Agreement | None, least: float, fil
     if agreement is None:
         return
     if made.precision == "fp32" and not agreement.is_exact and file is not None:
-        raise UsageError(
-            f"--engine {file}: does not compute what the model learnt: {agreement}; is it exported from this model? "
-            "Export it again, or take torch"
-        )
+        raise _other_network(file, str(agreement))
     if made.precision == "fp32" and not agreement.is_exact:
         raise UsageError(f"--engine {made.name} does not compute what the model learnt: {agreement}; take torch")
     if made.precision == "int8" and agreement.labels < least:
         raise UsageError(
-            f"--precision int8 changes too much: {agreement}, {least:.3%} is needed; "
+            f"--precision int8 changes too much: against {agreement.reference}, {agreement}, {least:.3%} is needed; "
             f"take fp32, or lower --least-agreement to use it all the same"
         )
+
+
+def _other_network(file: Path, how: str) -> UsageError:
+    return UsageError(
+        f"--engine {file}: does not compute what the model learnt: {how}; is it exported from this model? "
+        "Export it again, or take torch"
+    )

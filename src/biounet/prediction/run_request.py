@@ -99,7 +99,8 @@ def _said(choice: Choice, model: Model, request: Request) -> list[str]:
     augmentation = model.training.get("settings", {}).get("augmentation", {})
     lines = [*choice.notes, *unlearnt_views(request.tta, augmentation)]
     if choice.agreement is not None:
-        lines.append(f"engine {engine.name}, {engine.precision}; against fp32 torch: {choice.agreement}")
+        agreement = choice.agreement
+        lines.append(f"engine {engine.name}, {engine.precision}; against {agreement.reference}: {agreement}")
     return lines
 
 
