@@ -73,7 +73,7 @@ def test_facts_and_report_say_so(whole):
     assert f"--steps {_STEPS} --seed 0 --folds 2 --refit" in page
     assert "one network more, trained on all images as long as each member" in page
     assert "It was judged by 2 networks like it, one for each fold of a cross-validation" in page
-    assert "the last weights were kept (seed 2, of the folds 0 to 1)" in page
+    assert "the last averaged weights were kept (seed 2, of the folds 0 to 1)" in page
     own = RunFiles(whole).all_images
     assert "Nothing was held back" in own.report.read_text(encoding="utf-8")
     assert [line["event"] for line in own.metrics()] == ["StepDone"] * _STEPS
