@@ -174,3 +174,10 @@ def test_rois_stored_inside_a_tiff(tmp_path):
     (tmp_path / "c.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 10**6))
     assert len(tiff_outlines(tmp_path / "a.tif")) == 3
     assert [has_rois(tmp_path / f"{name}.tif") for name in "abc"] == [True, False, False]
+
+
+def test_what_a_mac_adds_to_a_zip_is_no_roi(tmp_path):
+    roiwrite(tmp_path / "r.zip", [polygon()], name=["a"], mode="w")
+    with zipfile.ZipFile(tmp_path / "r.zip", "a") as file:
+        file.writestr("__MACOSX/._a.roi", b"\0\5\26\7")
+    assert len(roi_outlines(tmp_path / "r.zip")) == 1

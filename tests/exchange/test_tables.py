@@ -55,3 +55,10 @@ def test_nothing_found_leaves_the_columns(tmp_path):
     assert (tmp_path / "a.csv").read_text() == "image,id\n"
     join_tables(tmp_path / "all.csv", [tmp_path / "a.csv"])
     assert read(tmp_path / "all.csv") == []
+
+
+def test_names_of_any_bytes(tmp_path):
+    name = b"bad\xff".decode(errors="surrogateescape")
+    write_table(tmp_path / "a.csv", [Objects(np.ones((3, 3), np.int32), name)])
+    join_tables(tmp_path / "all.csv", [tmp_path / "a.csv"])
+    assert [row["image"] for row in read(tmp_path / "all.csv")] == ["bad\\udcff"]

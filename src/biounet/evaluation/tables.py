@@ -43,7 +43,10 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     rows = list(rows)
     header: Sequence[str] = list(dict.fromkeys(key for row in rows for key in row))
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as file:
+    with (
+        whole_file(path) as temporary,
+        temporary.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         writer.writerows(rows)

@@ -40,7 +40,10 @@ def _write(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Where an object is comes first, whichever image has it; the rest follows as it first occurs."""
     known = dict.fromkeys(name for row in rows for name in row) or ["image", "id"]
     names = [name for name in _WHERE if name in known] + [name for name in known if name not in _WHERE]
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with (
+        whole_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
