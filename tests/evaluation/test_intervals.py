@@ -136,8 +136,8 @@ def test_the_paired_interval_covers_the_true_difference(kind):
 @pytest.mark.parametrize("effect", [0.0, 0.02])
 def test_the_paired_interval_covers_the_true_difference_often_tried(kind, count, effect):
     covered, students, wrong = covered_and_wrong(kind, count, effect, 2000)
-    # Student's interval, which it never undercuts, alone holds up to 0.967 of these differences of six images.
-    assert 0.94 <= students <= covered <= students + 0.025
+    assert 0.91 <= covered <= 0.97
+    assert covered >= students  # it is never the narrower one
     assert wrong <= 0.025
 
 
