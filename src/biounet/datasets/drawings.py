@@ -89,7 +89,7 @@ def painted(source: Source, image: Header) -> Painted:
     if _is_masks(source):
         here = _masks(source.path)
     else:
-        here = [outline for outline in _outlines(source) if one or _is_on(outline.place.planes(image), page)]
+        here = [outline for outline in _outlines(source) if one or outline.place.is_on(image, page)]
     try:
         return paint(here, shape)
     except DataError as error:
@@ -130,8 +130,3 @@ def _masks(folder: Path) -> list[Outline]:
     """One object for every mask image of a folder, in the order of names: where it is not 0."""
     files = [file for file in sorted(folder.iterdir()) if known_suffix(file) and not file.name.startswith(".")]
     return [masked(plane > 0) for file in files for plane in load_labels(file, ndim=2)]
-
-
-def _is_on(planes: range | None, page: int) -> bool:
-    """Whether a place in a stack, None for everywhere, is on a page."""
-    return planes is None or page in planes

@@ -54,6 +54,11 @@ class Place:
             return range(z, count, depth)
         return range(t * depth, (t + 1) * depth) if self.z is None else range(t * depth + z, t * depth + z + 1)
 
+    def is_on(self, header: Header, plane: int) -> bool:
+        """Whether it is on one of the 2D `planes` of an image."""
+        planes = self.planes(header)
+        return planes is None or plane in planes
+
 
 @dataclass(frozen=True, eq=False)
 class Outline:

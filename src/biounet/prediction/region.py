@@ -186,8 +186,7 @@ def _lies_on(outline: Outline, header: Header, item: int | None, z: int | None) 
     """Whether an outline belongs to a plane; ``item`` None: the only one, ``z`` None: of a 2D model."""
     if z is not None:
         return outline.place.z in (None, z) and (item is None or outline.place.t in (None, item))
-    planes = outline.place.planes(header)
-    return item is None or planes is None or item in planes
+    return item is None or outline.place.is_on(header, item)
 
 
 def _draw(outlines: list[Outline], plane: Mask, origin: Place) -> None:

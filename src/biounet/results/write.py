@@ -90,9 +90,14 @@ def write_results(results: Results, targets: Targets, done: Done) -> None:
         targets.write_in_place(results.source, results.ids, done)
 
 
-def reader_of(array: Array) -> Read:
-    """What gives windows of an array in memory."""
-    return lambda start, stop: array[tuple(map(slice, start, stop))]
+def reader_of(array: Array) -> Callable[[Sequence[int], Sequence[int]], Array]:
+    """What gives windows of an array in memory, along its last axes; leading ones are kept."""
+
+    def read(start: Sequence[int], stop: Sequence[int]) -> Array:
+        window: tuple[Any, ...] = (..., *map(slice, start, stop))
+        return np.asarray(array[window])
+
+    return read
 
 
 def _write_ids(path: Path, ids: Ids) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from biounet.labels.components import relabel_by_first_pixel
 from biounet.model_file import Model
 from biounet.prediction.inputs import select_channels
 from biounet.prediction.scale import scale_factors
+from biounet.results.write import reader_of
 
 
 def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: Truth) -> Any:
@@ -42,7 +43,7 @@ def predict_averaged(models: Sequence[Model], engines: Sequence[Engine], truth: 
     labels = segment(models[0], np.asarray(total / len(models), dtype=np.float32))
     if shape == grid:
         return labels
-    labels = nearest_window(_reader(labels), shape, grid, (0,) * len(grid), grid)
+    labels = nearest_window(reader_of(labels), shape, grid, (0,) * len(grid), grid)
     return relabel_by_first_pixel(labels) if models[0].task == "instances" else labels
 
 
@@ -52,12 +53,7 @@ def _resampled(image: Any, shape: tuple[int, ...]) -> Any:
     if shape == grid:
         return image
 
-    return resample_window(_reader(image), grid, shape, (0,) * len(shape), shape)
-
-
-def _reader(array: Any) -> Callable[[Sequence[int], Sequence[int]], Any]:
-    """What gives windows (..., *window) of an array (..., *spatial)."""
-    return lambda start, stop: array[(..., *map(slice, start, stop))]
+    return resample_window(reader_of(image), grid, shape, (0,) * len(shape), shape)
 
 
 def channels_of(model: Model, example: Example) -> Any:
