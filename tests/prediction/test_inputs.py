@@ -33,11 +33,6 @@ def test_what_stands_for_nothing_or_twice_is_refused(folder):
     with pytest.raises(DataError, match=r"x\.tif: there is no such file or folder"):
         find_inputs([folder / "x.tif"])
     (folder / "empty").mkdir()
-    for name in ("imagesTr/c_0000", "imagesTr/c_0001", "labelsTr/c"):
-        (folder / "nn" / name).parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(folder / "nn" / f"{name}.tif", np.eye(20, dtype=np.uint8))
-    with pytest.raises(DataError, match=r"nn: the channels of c lie in a file each, .*; merge them into one image"):
-        find_inputs([folder / "nn"])
     with pytest.raises(DataError, match=r"empty: holds no image of a known format \(\.tif, .*\.zarr, .*\)"):
         find_inputs([folder / "empty"])
     for name in ("images", "more images", "none"):
@@ -74,3 +69,9 @@ def test_a_data_set_stands_for_its_annotated_images(tmp_path):
     notes = []
     assert find_inputs([tmp_path / "set"], notes=notes) == images
     assert notes == [f"{tmp_path / 'set'}: a data set, of which the 2 annotated images are predicted"]
+
+
+def test_a_data_set_of_cases_stands_for_the_first_file_of_each(tmp_path):
+    for name in ("imagesTr/c_0000", "imagesTr/c_0001", "labelsTr/c"):
+        write(tmp_path / "nn" / f"{name}.tif", 1)
+    assert find_inputs([tmp_path / "nn"]) == [tmp_path / "nn" / "imagesTr" / "c_0000.tif"]

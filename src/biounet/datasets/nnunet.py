@@ -73,6 +73,26 @@ def channel_number(path: Path) -> tuple[str, int] | None:
     return (found["case"], int(found["channel"])) if found else None
 
 
+def case_files(path: Path) -> tuple[Path, ...]:
+    """The files of the channels of a case, in their order, where ``path`` is its first, ``CASE_0000.*``; else ()."""
+    first = channel_number(path)
+    if first is None or first[1] != 0:
+        return ()
+    suffix = path.name.removeprefix(f"{first[0]}_0000")
+    files = [path]
+    while (following := path.with_name(f"{first[0]}_{len(files):04}{suffix}")).exists():
+        files.append(following)
+    return tuple(files)
+
+
+def declared_channels(folder: Path) -> tuple[str, ...]:
+    """The channels that ``dataset.json`` in a folder names, in their order; () without one that can be read."""
+    try:
+        return _declared(folder / DECLARATION).channels
+    except DataError:
+        return ()
+
+
 def _case(file: Path, cases: Collection[str]) -> str:
     """The case of a mask, whose name may end as that of a first channel does."""
     whole = file.name[: len(file.name) - len(known_suffix(file))]

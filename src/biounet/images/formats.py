@@ -55,7 +55,12 @@ def read_image(path: str | Path) -> Image:
     truncated, foreign, damaged, of complex numbers, or that declares more pixels than it can hold.
     """
     path = Path(path)
-    header = read_header(path)
+    return image_of(read_header(path, fits=False), path)
+
+
+def image_of(header: Header, path: Path) -> Image:
+    """The image that a header of ``path`` reads; errors as of `read_image`."""
+    check_fits(path, header)
     with reading(path):
         array = native(header.read())
     if array.shape != header.shape:

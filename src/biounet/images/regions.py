@@ -161,12 +161,14 @@ def open_regions(path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Regions
     """
     path = Path(path)
     header = read_header(path, fits=False)
+    return regions_from(path, header, stored_levels(path, header, Cache(cache_bytes)))
+
+
+def stored_levels(path: Path, header: Header, cache: Cache) -> list[Stored]:
+    """The pixels of a file where they lie, full resolution first; decoded chunks are kept in ``cache``."""
     kind = KINDS.get(known_suffix(path))
     with reading(path):
-        stored: list[Stored] = [Whole(header.shape, header.dtype, header.read)]
-        if kind is not None:
-            stored = kind(path, header, Cache(cache_bytes))
-    return _regions(path, header, stored)
+        return [Whole(header.shape, header.dtype, header.read)] if kind is None else kind(path, header, cache)
 
 
 def regions_of(image: Image) -> Regions:
@@ -184,10 +186,11 @@ def regions_of(image: Image) -> Regions:
         channel_names=image.channel_names,
     )
     stored = Whole(header.shape, header.dtype, header.read)
-    return _regions(image.source, header, [stored])
+    return regions_from(image.source, header, [stored])
 
 
-def _regions(path: Path, header: Header, stored: list[Stored]) -> Regions:
+def regions_from(path: Path, header: Header, stored: list[Stored]) -> Regions:
+    """The view of an image whose levels lie in ``stored``, in the axes of its header."""
     base = stored[0]
     whole = all(step >= size for step, size in zip(base.chunk, base.shape, strict=True))
     if whole:

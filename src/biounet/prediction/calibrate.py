@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biounet.images.formats import read_image
 from biounet.images.image import check_finite, planes
 from biounet.inference.calibration import calibration_crops
 from biounet.model_file import Model
 from biounet.prediction.inputs import find_inputs, select_channels
+from biounet.prediction.source import source_of
 
 _MOST_IMAGES = 16
 
 
-def calibration_images(images: str) -> list[Path]:
+def calibration_images(images: str, model: Model) -> list[Path]:
     """The images of a file, folder or pattern that crops are taken from: 16 at most, evenly chosen."""
-    paths = find_inputs([images])
+    paths = find_inputs([images], model=model)
     return paths[:: -(-len(paths) // _MOST_IMAGES)]
 
 
@@ -32,8 +32,8 @@ def crops_of(
     ``channels``: as for prediction. Raises `DataError` where images cannot be used.
     """
     found: list[npt.NDArray[Any]] = []
-    for path in calibration_images(images):
-        image = read_image(path)
+    for path in calibration_images(images, model):
+        image = source_of(path, model).image()
         check_finite(image, path)
         stated = image.channel_names
         found += [select_channels(plane, model, channels, path, stated=stated) for plane in planes(image, model.ndim)]

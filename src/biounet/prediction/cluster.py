@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import BiounetError, DataError, UsageError
-from biounet.images.regions import open_regions
 from biounet.inference.engines import LEAST_AGREEMENT, Engine, choose_engine
 from biounet.inference.exported import open_model
 from biounet.inference.memory import CACHE_BYTES
@@ -30,6 +29,7 @@ from biounet.model_file import Model
 from biounet.prediction.blocks import Job, open_claimed
 from biounet.prediction.made_by import engine_digest
 from biounet.prediction.region import AUTO
+from biounet.prediction.source import source_of
 from biounet.results.request import Request
 
 _PARTS_A_WORKER = 8  # tiles are given out in so many parts a worker, so that the last ones end together
@@ -163,7 +163,7 @@ def compute_part(
     """
     try:
         model, engine = _tools(recipe)
-        with open_regions(source, cache_bytes=CACHE_BYTES) as regions:
+        with source_of(source, model).open(cache_bytes=CACHE_BYTES) as regions:
             open_claimed(model, engine, regions, item, request, folder=folder).compute(part)
     except BiounetError as error:
         return error

@@ -18,6 +18,7 @@ from biounet.images.foreign import advice, foreign_format
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
+from biounet.prediction.source import merge_cases
 from biounet.words import counted
 
 _REPEATED = 3  # channels of a model that takes colours, to which grey is repeated
@@ -29,14 +30,21 @@ _BESIDE = (  # how names end of what belongs to an image, and how that of the im
 _MOST_NAMED = 3  # folders with images, where one without is given
 
 
-def find_inputs(given: Sequence[str | Path], *, wells: str | None = None, notes: list[str] | None = None) -> list[Path]:
+def find_inputs(
+    given: Sequence[str | Path],
+    *,
+    model: Model | None = None,
+    wells: str | None = None,
+    notes: list[str] | None = None,
+) -> list[Path]:
     """The image files that names, folders and patterns stand for, each once, in order.
 
     Of a folder all images in it, but no annotations and no results of images beside them; of a data set's folder
     without images of its own the annotated ones; of an OME-Zarr plate the fields of all its wells, or of ``wells``,
-    names or patterns with commas as ``"B03,C*"``. ``notes`` takes what is to be said of that. Raises `DataError`
-    where something stands for nothing, and `UsageError` where two inputs would have results of the same NAME, or
-    ``wells`` fits no input.
+    names or patterns with commas as ``"B03,C*"``. Of the files in which the channels of an image lie as the ``model``
+    takes them, the first alone (`merge_cases`). ``notes`` takes what is to be said of that. Raises `DataError` where
+    something stands for nothing, and `UsageError` where two inputs would have results of the same NAME, or ``wells``
+    fits no input.
     """
     found: list[Path] = []
     notes = [] if notes is None else notes
@@ -51,6 +59,9 @@ def find_inputs(given: Sequence[str | Path], *, wells: str | None = None, notes:
         else:
             raise DataError(f"{item}: there is no such file or folder; check the name")
     found = _fields(dict.fromkeys(found), wells)
+    if model is not None:
+        found, said = merge_cases(found, model)
+        notes += said
     names: dict[str, Path] = {}
     for path in found:
         other = names.setdefault(stem_name(path), path)
@@ -89,11 +100,6 @@ def _of_dataset(folder: Path) -> list[Path]:
         items = find_dataset(folder).items
     except BiounetError:
         items = ()
-    if several := [item.name for item in items if len(item.channels) > 1]:
-        raise DataError(
-            f"{folder}: the channels of {several[0]} lie in a file each, which predict does not put together; merge "
-            "them into one image (Fiji: Image > Color > Merge Channels) and name these images"
-        )
     if not items:
         raise DataError(f"{folder}: holds no image of a known format ({', '.join(READERS)}); {_named(folder)}")
     return list(dict.fromkeys(item.image.path for item in items))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from biounet.errors import DataError
 from biounet.images.formats import stem_name
-from biounet.images.regions import open_regions
 from biounet.inference.engines import Engine
 from biounet.inference.memory import CACHE_BYTES, Budget
 from biounet.inference.predict import show_bytes, tile_memory
@@ -23,6 +22,7 @@ from biounet.prediction.cluster import Cluster
 from biounet.prediction.found import find
 from biounet.prediction.large_results import refuse_too_large, results_of
 from biounet.prediction.said import is_constant, said_of_constant, said_of_unseen
+from biounet.prediction.source import source_of
 from biounet.results.gallery import Seen
 from biounet.results.ome_zarr import Targets
 from biounet.results.request import Done, Listener, Request
@@ -55,7 +55,7 @@ def predict_large(
     """
     request, done = targets.request, Done(str(path), stem_name(path))
     folder = folder_of(request.out, done.name)
-    with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+    with source_of(path, model).open(cache_bytes=CACHE_BYTES) as regions:
         refuse_too_large(model, regions, request, budget)
         items = regions.item_count(model.ndim)
         jobs: list[Job] = []
@@ -97,7 +97,7 @@ def begin_large(
 ) -> None:
     """Give out all tiles of a file to a cluster, so that small files are computed side by side, too."""
     folder = folder_of(targets.request.out, stem_name(path))
-    with open_regions(path, cache_bytes=CACHE_BYTES) as regions:
+    with source_of(path, model).open(cache_bytes=CACHE_BYTES) as regions:
         refuse_too_large(model, regions, targets.request, budget)
         for job, _ in open_jobs(model, engine, regions, targets, folder=folder, budget=budget):
             cluster.begin(job, targets.request)

@@ -16,6 +16,7 @@ from biounet.inference.packages import installed_version
 from biounet.model_file import Model, model_digest
 from biounet.prediction.calibrate import calibration_images
 from biounet.prediction.region import AUTO
+from biounet.prediction.source import source_of
 from biounet.results.ome_zarr import Targets
 from biounet.results.request import Request
 
@@ -38,7 +39,7 @@ def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:
         "engine": engine.name,
         "engine_file": engine_digest(request.engine),
         "precision": engine.precision,
-        "calibration": None if crops is None else [digest(path) for path in calibration_images(crops)],
+        "calibration": None if crops is None else _digests(crops, model),
         "tta": request.tta,
         "channels": request.channels,
         "pixel_size_um": request.pixel_size_um,
@@ -46,6 +47,12 @@ def made_by(model: Model, engine: Engine, request: Request) -> dict[str, Any]:
         "postprocessing": dict(model.postprocessing),
     }
     return dict(json.loads(json.dumps(values)))
+
+
+def _digests(images: str, model: Model) -> list[str]:
+    """Of all files of the images that int8 is calibrated on."""
+    paths = calibration_images(images, model)
+    return [digest(file) for path in paths for file in source_of(path, model).files]
 
 
 def engine_file(engine: str) -> Path | None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biounet.errors import BiounetError, DataError
-from biounet.images.formats import read_header, read_image, stem_name
+from biounet.images.formats import stem_name
 from biounet.images.image import check_finite, planes
 from biounet.inference.averaging import views
 from biounet.inference.engines import Engine
@@ -39,6 +39,7 @@ from biounet.prediction.made_by import targets as targets_of
 from biounet.prediction.one_file import File
 from biounet.prediction.route import takes_blocks
 from biounet.prediction.said import said_of_image
+from biounet.prediction.source import source_of
 from biounet.prediction.stream import Behind, ahead
 from biounet.results.export import EXPORTED, objects_of
 from biounet.results.gallery import Gallery, Seen
@@ -165,10 +166,11 @@ class Pipeline:
             if before := self.targets.done_before(path, blocks=folder_of(self.request.out, file.done.name)):
                 file.done = before
                 return file
-            if takes_blocks(path, read_header(path, fits=False), self.model, self.engine, self.request, self.budget):
+            source = source_of(path, self.model)
+            if takes_blocks(path, source.header(), self.model, self.engine, self.request, self.budget):
                 file.by_blocks = True
                 return file
-            image = read_image(path)
+            image = source.image()
             check_finite(image, path)
             items = planes(image, self.model.ndim)
             items = [

@@ -56,8 +56,8 @@ def run_request(
     """
     start = time.perf_counter() if begin is None else begin
     notes: list[str] = []
-    paths = find_inputs(inputs, wells=request.wells, notes=notes)
     opened = model if isinstance(model, Model) else open_model(model)
+    paths = find_inputs(inputs, model=opened, wells=request.wells, notes=notes)
     crops = _crops(opened, request)
     choice = _choose(opened, request, crops, network)
     for line in (*notes, *_said(choice, opened, request)):
