@@ -97,6 +97,21 @@ def test_predictions_are_annotations_of_the_same_classes(trained, tmp_path):
     assert data.meaning.cell_classes == ("1", "2")
 
 
+def test_training_goes_on_from_corrected_predictions_of_one_kind(trained, tmp_path, capsys):
+    """The round of corrections, on an image that shows but one of the two kinds, called by its number."""
+    image, labels, kinds = two_kinds(200)
+    spots = np.where(np.isin(labels, [i for i, kind in kinds.items() if kind == "spot"]), labels, 0)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    tifffile.imwrite(tmp_path / "a_labels.tif", spots.astype(np.uint16))
+    tifffile.imwrite(tmp_path / "a_classes.tif", ((spots > 0) * 2).astype(np.uint8))
+    out = tmp_path / "again.safetensors"
+    start = ["--from", str(trained / "m.safetensors"), "--steps", "2"]
+    assert cli.run(["train", str(tmp_path), "--out", str(out), *start]) == 0
+    said = capsys.readouterr()
+    assert "classes as of the model, ring, spot: the data show spot as 2" in said.out + said.err
+    assert load_model(out).classes == ("background", *KINDS)
+
+
 def test_all_objects_may_be_taken_as_one_class(tmp_path):
     data = read_training_data(write(tmp_path), DataSettings(object_classes=False))
     assert (data.classes, data.meaning.cell_classes) == (2, ())

@@ -9,7 +9,7 @@ from biounet.errors import DataError, UsageError
 from biounet.labels.meaning import Meaning
 from biounet.model_file import load_model
 from biounet.planning.data import read_training_data
-from biounet.planning.start import check_start
+from biounet.planning.start import check_start, in_classes_of
 from biounet.training.train import train
 
 
@@ -100,3 +100,48 @@ def test_another_scale_is_warned_of(trained, cells, tiny):
 def test_a_missing_or_damaged_model_is_said(cells, tiny, tmp_path):
     with pytest.raises(DataError, match="no such model file"):
         train(cells, settings=tiny(), steps=1, start_from=tmp_path / "none.safetensors")
+
+
+def test_classes_that_the_new_data_lack_are_kept(cells, tiny):
+    """Three classes learnt, of which the corrected images show two."""
+    three = [(image, (labels > 0).astype(int) * 2 + (labels == 1) * 3) for image, labels in cells]  # 0, 2, 5
+    settings = tiny("data.task=classes", "training.learning_rate=1e-30", "training.weight_decay=0")
+    learnt = train(three, settings=settings, steps=2)
+    assert learnt.values == (0, 2, 5)
+    two = [(image, (labels > 1) * 5) for image, labels in cells]  # the last of them, not the middle one
+    again = train(two, settings=settings, steps=1, start_from=learnt)
+    assert (again.values, again.classes) == (learnt.values, learnt.classes)
+    said = again.training["statements"]
+    assert "classes as of the model, 0, 2, 5: the data show 0, 5" in said
+    assert any("shows 2, so the model may forget that; if others do" in line for line in said)
+    data = in_classes_of(learnt, read_training_data(two, settings.data))
+    assert [np.unique(example.labels).tolist() for example in data.examples] == [[0, 2]] * len(cells)
+    more = [(image, (labels > 0) * 7) for image, labels in cells]
+    with pytest.raises(UsageError, match="number of classes differs: 3 in the model, 2 in the data"):
+        train(more, settings=settings, steps=1, start_from=learnt)
+
+
+def test_classes_of_pixels_are_found_by_name_and_unknown_pixels_stay_unknown(trained, cells, tiny):
+    model = replace(trained, task="classes", values=(0, 1, 2), classes=("background", "nerve", "vessel"))
+    data = read_training_data([(image, (labels > 0) * 1 - (labels == 2) * 2) for image, labels in cells], tiny().data)
+    data = replace(data, meaning=replace(data.meaning, value_names=("background", "vessel")))
+    found = in_classes_of(model, data)
+    assert found.meaning.class_names == model.classes
+    for before, after in zip(data.examples, found.examples, strict=True):
+        assert set(np.unique(after.labels)) == {-1, 0, 2}
+        np.testing.assert_array_equal(after.labels == 2, before.labels == 1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"), [(("b",), "the data show b"), (("2",), "the data show b as 2"), (("1", "2"), "a as 1, b as 2")]
+)
+def test_classes_of_objects_by_name_or_by_the_number_in_predictions(trained, cells, tiny, kinds, said):
+    model = replace(trained, classes=("background", "a", "b"))
+    data = read_training_data(cells, tiny().data)
+    named = tuple(replace(e, kinds={1: kinds[0], 2: kinds[-1]}) for e in data.examples)
+    data = replace(data, examples=named, meaning=replace(data.meaning, cell_classes=kinds))
+    found = in_classes_of(model, data)
+    assert found.meaning.cell_classes == ("a", "b")
+    assert found.examples[0].kinds == {1: "a" if len(kinds) == 2 else "b", 2: "b"}
+    assert found.statements[-1].endswith(said)
+    check_start(model, found)

@@ -105,7 +105,7 @@ def make_plan(
         *overlap_warnings(split, data.thumbnails),
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
         f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
-        *_weights_of_classes(data.meaning, sampler),
+        *_weights_of_classes(data.meaning, sampler, begun=start is not None),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
@@ -208,7 +208,8 @@ def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Ma
     return tuple(classes_of(e.labels, e.kinds, names) for e in examples)
 
 
-def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
+def _weights_of_classes(meaning: Meaning, sampler: Sampler, *, begun: bool) -> tuple[str, ...]:
+    """What each class counts, and which are not shown; ``begun``: the network has learnt them before."""
     if meaning.class_count < 3:
         return ()
     counts = class_counts(
@@ -221,8 +222,9 @@ def _weights_of_classes(meaning: Meaning, sampler: Sampler) -> tuple[str, ...]:
     listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
     said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
     absent = [name for name, count in zip(meaning.class_names, counts, strict=True) if not count]
+    follows = "the model may forget that; if" if begun else "that is never found; if"
     warning = (
-        f"warning: no image that is learnt from shows {', '.join(absent)}, so that is never found; if others do, hold "
+        f"warning: no image that is learnt from shows {', '.join(absent)}, so {follows} others do, hold "
         "back other ones with --validation, or use --folds"
     )
     return (f"weights of the classes: {said}", *((warning,) if absent else ()))

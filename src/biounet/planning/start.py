@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
 from biounet.datasets.examples import size_ratio
 from biounet.errors import UsageError
 from biounet.model_file import Model
 from biounet.planning.data import SAME_SCALE, TrainingData
 from biounet.settings import NetworkSettings, Settings, check_settings
+
+Names = tuple[str, ...]
+
+
+def in_classes_of(model: Model, data: TrainingData) -> TrainingData:
+    """The same data in the classes of a model that knows all of theirs; other data as they are.
+
+    Classes are the same by name where model and data name them, else by the value of the annotation; of objects
+    whose classes are numbers, as in ``NAME_classes.tif``, by the number that the model's predictions write.
+    """
+    if data.meaning.task != model.task:
+        return data
+    found = _objects_of(model, data) if model.task == "instances" else _pixels_of(model, data)
+    if found is None:
+        return data
+    taken, had, has = found
+    said = f"classes as of the model, {', '.join(had)}: the data show {', '.join(has)}"
+    return replace(taken, statements=(*data.statements, said))
+
+
+def _objects_of(model: Model, data: TrainingData) -> tuple[TrainingData, Names, Names] | None:
+    names, has = model.classes[1:], data.meaning.cell_classes
+    examples, number = data.examples, {str(place): name for place, name in enumerate(names, start=1)}
+    if has and set(has) <= set(number) and _named(names):
+        examples = tuple(replace(e, kinds={i: number[kind] for i, kind in e.kinds.items()}) for e in examples)
+        has = tuple(f"{number[kind]} as {kind}" for kind in has)
+    elif not _is_part(has, names):
+        return None
+    return replace(data, examples=examples, meaning=replace(data.meaning, cell_classes=names)), names, has
+
+
+def _pixels_of(model: Model, data: TrainingData) -> tuple[TrainingData, Names, Names] | None:
+    meaning, named = data.meaning, _named(model.classes)
+    had, has = _texts(model.values), _texts(meaning.values)
+    if meaning.value_names and named:
+        had, has = model.classes, meaning.class_names
+    if not _is_part(has, had):
+        return None
+    place = np.array([*(had.index(one) for one in has), -1], np.int32)  # the last for -1, unknown
+    examples = tuple(example.with_labels(place[example.labels]) for example in data.examples)
+    meaning = replace(meaning, values=tuple(model.values), value_names=model.classes if named else ())
+    return replace(data, examples=examples, meaning=meaning), had, has
 
 
 def check_start(model: Model, data: TrainingData) -> tuple[str, ...]:
@@ -55,6 +102,14 @@ def settings_of_start(settings: Settings, start: Model) -> Settings:
             "training": settings.training.model_dump() | {"weight_standardisation": standardised},
         }
     )
+
+
+def _is_part(names: Names, of: Names) -> bool:
+    return 0 < len(names) < len(of) and set(names) <= set(of)
+
+
+def _texts(values: Sequence[int]) -> Names:
+    return tuple(str(int(value)) for value in values)
 
 
 def _named(names: tuple[str, ...]) -> bool:

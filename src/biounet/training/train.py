@@ -15,8 +15,9 @@ from biounet.errors import UsageError
 from biounet.inference.exported import open_model
 from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model
-from biounet.planning.data import Data, read_training_data
+from biounet.planning.data import Data, TrainingData, read_training_data
 from biounet.planning.plan import Factory
+from biounet.planning.start import in_classes_of
 from biounet.settings import Settings, read_settings
 from biounet.training.events import Listener, Planned, unheard
 from biounet.training.fold_job import Folds, fold_job
@@ -77,14 +78,14 @@ def train(
     files.check(existing, in_folds=folds is not None)
     if folds is not None:
         devices = fold_devices(device)
-        known, origin = read_training_data(data, settings.data, skip_bad=skip_bad), _origin(start_from)
+        known, origin = _data_and_origin(data, settings, start_from, skip_bad=skip_bad)
         folded = fold_job(known, settings, folds, seed=seed, out=files.out, origin=origin, refit=refit)
         files.prepare(existing)
         whole = CrossValidation(folded, devices, listen=listen, start=start)
         whole.begin(steps, budget)
         return whole.go()
     pick_device(device)
-    known, origin = read_training_data(data, settings.data, skip_bad=skip_bad), _origin(start_from)
+    known, origin = _data_and_origin(data, settings, start_from, skip_bad=skip_bad)
     job = Job(known, settings, seed, files.out, existing, steps, budget, origin, network, start)
     if processes > 1:
         return train_in_processes(job, processes, device, listen)
@@ -114,8 +115,7 @@ def rehearse(
         settings = read_settings(settings)
     _check_numbers(steps, budget, seed)
     _check_folds(folds, refit, settings, None)
-    known = read_training_data(data, settings.data, skip_bad=skip_bad)
-    origin = _origin(start_from)
+    known, origin = _data_and_origin(data, settings, start_from, skip_bad=skip_bad)
     if folds is not None:
         folded = fold_job(known, settings, folds, seed=seed, out=None, origin=origin, refit=refit)
         whole = CrossValidation(folded, fold_devices(device), listen=unheard, start=start)
@@ -124,6 +124,15 @@ def rehearse(
     job = Job(known, settings, seed, None, "refuse", steps, budget, origin, None, start)
     run = job.begun(pick_device(device), listen=unheard)
     return Planned((*known.statements, *run.plan.statements, run.said, *run.expect()), run.steps)
+
+
+def _data_and_origin(
+    data: Data, settings: Settings, start_from: Model | str | Path | None, *, skip_bad: bool
+) -> tuple[TrainingData, Model | None]:
+    """What is learnt from, in the classes of the model that is gone on from, and that model."""
+    origin = _origin(start_from)
+    known = read_training_data(data, settings.data, skip_bad=skip_bad)
+    return known if origin is None else in_classes_of(origin, known), origin
 
 
 def _origin(start_from: Model | str | Path | None) -> Model | None:
