@@ -587,3 +587,26 @@ def test_the_task_is_that_of_the_model_that_predicted(tmp_path, task, expected):
     other = "instances" if task == "classes" else "classes"
     if task == "classes":
         assert evaluate_files(tmp_path / "out", tmp_path / "data", task=other).result["task"] == other
+
+
+@pytest.fixture
+def sequences(tmp_path):
+    """Two sequences with a frame of the same name each, and a third frame of the second."""
+    for sequence, frames in (("01", (0,)), ("02", (0, 1))):
+        for folder in (sequence, f"{sequence}_GT/SEG", f"found {sequence}"):
+            (tmp_path / folder).mkdir(parents=True)
+        for frame in frames:
+            gold = np.zeros((40, 50), np.uint16)
+            gold[5:20, 5 + 5 * frame : 20] = 1 + (sequence == "02")
+            tifffile.imwrite(tmp_path / f"{sequence}_GT/SEG/man_seg{frame:03}.tif", gold)
+            tifffile.imwrite(tmp_path / sequence / f"t{frame:03}.tif", gold * 50)
+            tifffile.imwrite(tmp_path / f"found {sequence}" / f"t{frame:03}_labels.tif", gold)
+    return tmp_path
+
+
+def test_each_sequence_is_scored_from_a_folder_of_its_own(sequences):
+    result = evaluate_files(sequences / "found 02", sequences, only="02_t000,02_t001", warping=False).result
+    assert [one["name"] for one in result["images"]] == ["02_t000", "02_t001"]
+    assert result["mean"]["seg"] == 1
+    with pytest.raises(DataError, match="no prediction for 01_t000, 02_t000"):
+        evaluate_files(sequences / "found 02", sequences, warping=False)

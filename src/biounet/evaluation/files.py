@@ -237,9 +237,16 @@ def encoded(pairs: Sequence[Pair], reading: Reading, meaning: Meaning) -> list[P
 
 
 def find_predicted(predicted: Path, truths: Sequence[Truth]) -> dict[str, Path]:
-    """The file of predicted labels of each truth by its stem, none of them read; raises as `find_pairs` does."""
+    """The file of predicted labels of each truth by its stem, none of them read; raises as `find_pairs` does.
+
+    Of truths whose files share a NAME that is also found by it which is the only one of them, as where ``--only`` names
+    one sequence.
+    """
     files = _predicted_files(predicted)
     stems = {t.stem for t in truths}
+    for shared in {t.file_stem for t in truths if t.file_stem is not None} & files.keys():
+        if len(own := {t.stem for t in truths if t.file_stem == shared}) == 1:
+            files.setdefault(own.pop(), files[shared])
     counts = Counter((t.stem, t.page) for t in truths)
     if twice := sorted({stem for (stem, _), count in counts.items() if count > 1}):
         raise DataError(f"several true images are called {', '.join(twice[:5])}; name the ones meant with --only")

@@ -31,12 +31,14 @@ Labels = npt.NDArray[np.int32]
 class Truth:
     """One annotated image: NAME (``stem``) and page (None for a file of one) find its prediction.
 
-    ``example``: of label images alone its image has no channels.
+    ``example``: of label images alone its image has no channels. ``file_stem``: NAME of its file, where others have the
+    same and ``stem`` is therefore what the data set calls it.
     """
 
     example: Example
     stem: str
     page: int | None = None
+    file_stem: str | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ def read_truth(path: Path, ndim: int | None = None) -> Read:
     dataset = find_dataset(path, ndim=ndim)
     sharing = Counter(stem_name(file) for file in {item.image.path for item in dataset.items})
     truths = [
-        Truth(example, _name_of_results(item, alone=sharing[stem_name(item.image.path)] == 1), item.image.page)
+        Truth(example, *_names_of_results(item, alone=sharing[stem_name(item.image.path)] == 1))
         for item, example in zip(dataset.items, load(dataset, may_be_empty=True), strict=True)
     ]
     return truths, dataset, list(dataset.reasons)
@@ -92,11 +94,12 @@ def as_learnt(read: Read, path: Path, legends: Sequence[Legend]) -> Read:
     return truths, dataset, [*reasons, f"{ndim}D, as the model learnt that predicted"]
 
 
-def _name_of_results(item: Item, *, alone: bool) -> str:
-    """NAME of an image's file; where it is not ``alone`` in having it, what the data set calls the image."""
+def _names_of_results(item: Item, *, alone: bool) -> tuple[str, int | None, str | None]:
+    """What an image's results are called, its page, and NAME of its file where it is not ``alone`` in having it."""
+    page, stem = item.image.page, stem_name(item.image.path)
     if alone:
-        return stem_name(item.image.path)
-    return item.name if item.image.page is None else (item.name.rpartition("[")[0] or item.name)
+        return stem, page, None
+    return item.name if page is None else (item.name.rpartition("[")[0] or item.name), page, stem
 
 
 def understand_truths(

@@ -66,7 +66,10 @@ def find_inputs(
     for path in found:
         other = names.setdefault(stem_name(path), path)
         if other != path:
-            raise UsageError(f"{other} and {path} would both be written as {stem_name(path)}; predict them apart")
+            raise UsageError(
+                f"{other} and {path} would both be written as {stem_name(path)}; predict them apart, each into a "
+                "folder of its own"
+            )
     return found
 
 
