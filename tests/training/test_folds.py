@@ -252,6 +252,15 @@ def test_folds_go_on_from_a_model_but_not_from_an_ensemble(whole, cells, tiny):
     assert model.training["from"] == member.sha256
 
 
+def test_each_fold_that_lacks_a_class_is_warned_of(cells, tiny):
+    """A class that the last image alone shows."""
+    pairs = [(image, (labels > 0).astype(int) + ((labels == 1) & (k == 3))) for k, (image, labels) in enumerate(cells)]
+    said = rehearse(pairs, settings=tiny("data.task=classes"), steps=2, folds="each").statements
+    assert [line for line in said if "warning" in line] == [
+        "warning: no image that fold 4 learns from shows 2: it never finds that"
+    ]
+
+
 def test_classes_are_cross_validated_too(cells, tiny):
     masks = [(image, (labels > 0).astype(np.uint8) * 255) for image, labels in cells]
     model = train(masks, settings=tiny(), steps=2, folds="each")

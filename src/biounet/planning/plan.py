@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -105,7 +106,8 @@ def make_plan(
         *overlap_warnings(split, data.thumbnails),
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
         f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
-        *_weights_of_classes(data.meaning, sampler, begun=start is not None),
+        *_weights_of_classes(data, settings, sampler, split),
+        *(_absent(data, settings, split.training, begun=start is not None) if fold is None else ()),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
@@ -190,14 +192,26 @@ def balancing_weights(data: TrainingData, settings: Settings, examples: Sequence
     """The weight of each class in the loss, by its share of the pixels of these examples; 1 where not balanced."""
     if not settings.loss.class_balance:
         return (1.0,) * data.classes
-    counts = class_counts(
+    return tuple(float(weight) for weight in class_weights(_counts(data, settings, examples)))
+
+
+def absent_classes(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> tuple[str, ...]:
+    """Names of the classes, of three or more, that none of these examples shows."""
+    if data.classes < 3:
+        return ()
+    counts = _counts(data, settings, examples)
+    return tuple(name for name, count in zip(data.meaning.class_names, counts, strict=True) if not count)
+
+
+def _counts(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
+    """Pixels of each class."""
+    return class_counts(
         [e.labels for e in examples],
         task=data.meaning.task,
         classes=data.classes,
         line_width=settings.loss.line_width,
         classes_of=object_classes_of(examples, data.meaning),
     )
-    return tuple(float(weight) for weight in class_weights(counts))
 
 
 def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Mapping[int, int], ...] | None:
@@ -208,26 +222,25 @@ def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Ma
     return tuple(classes_of(e.labels, e.kinds, names) for e in examples)
 
 
-def _weights_of_classes(meaning: Meaning, sampler: Sampler, *, begun: bool) -> tuple[str, ...]:
-    """What each class counts, and which are not shown; ``begun``: the network has learnt them before."""
-    if meaning.class_count < 3:
+def _weights_of_classes(data: TrainingData, settings: Settings, sampler: Sampler, split: Split) -> tuple[str, ...]:
+    if data.classes < 3:
         return ()
-    counts = class_counts(
-        sampler.labels,
-        task=sampler.task,
-        classes=sampler.classes,
-        line_width=sampler.line_width,
-        classes_of=sampler.classes_of,
-    )
-    listed = zip(meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
+    counts = _counts(data, settings, split.training)
+    listed = zip(data.meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
     said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
-    absent = [name for name, count in zip(meaning.class_names, counts, strict=True) if not count]
+    return (f"weights of the classes: {said}",)
+
+
+def _absent(data: TrainingData, settings: Settings, learnt: Sequence[Example], *, begun: bool) -> tuple[str, ...]:
+    """A warning of classes that are not shown; ``begun``: the network has learnt them before."""
+    absent = absent_classes(data, settings, learnt)
+    if not absent:
+        return ()
     follows = "the model may forget that; if" if begun else "that is never found; if"
-    warning = (
+    return (
         f"warning: no image that is learnt from shows {', '.join(absent)}, so {follows} others do, hold "
-        "back other ones with --validation, or use --folds"
+        "back other ones with --validation, or use --folds",
     )
-    return (f"weights of the classes: {said}", *((warning,) if absent else ()))
 
 
 def _spacing(sizes: tuple[float, ...]) -> tuple[float, ...] | None:

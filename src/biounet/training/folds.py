@@ -18,6 +18,7 @@ import torch
 from biounet.errors import UsageError
 from biounet.inference.torch_engine import pick_device
 from biounet.model_file import Model, save_model
+from biounet.planning.plan import absent_classes
 from biounet.training.budget import DEFAULT_BUDGET_S
 from biounet.training.estimate import in_words
 from biounet.training.events import Finished, InFold, Listener, Noted, Planned, unheard
@@ -59,10 +60,18 @@ class CrossValidation:
         count = len(self.devices)
         together = (f"{count} folds at a time, on {', '.join(self.devices)}",) if count > 1 else ()
         splits = [f"held back in fold {k}: {split.reason}" for k, split in enumerate(self.job.splits, start=1)]
+        splits += [line for k in range(self.folds) for line in self._absent(k)]
         last = ("after the folds a network learns from all images, as long as each of them: it is the model",)
         self.decided = (f"cross-validation in {self.folds} folds", *splits, *(last if self.job.refit else ()))
         self.said = (*self.decided, *together, said)
         self.listen(Planned((*self.job.data.statements, *self.said), steps * self.job.runs))
+
+    def _absent(self, fold: int) -> tuple[str, ...]:
+        absent = absent_classes(self.job.data, self.job.settings, self.job.splits[fold].training)
+        if not absent:
+            return ()
+        follows = "it never finds that" if self.job.origin is None else "it may forget that"
+        return (f"warning: no image that fold {fold + 1} learns from shows {', '.join(absent)}: {follows}",)
 
     def expect(self) -> tuple[str, ...]:
         """What a fold decides, and the time, memory and disk that it will take."""
