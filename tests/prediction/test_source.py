@@ -98,3 +98,16 @@ def test_crops_for_int8_are_taken_of_cases_too(model, case):
     assert [crop.shape[0] for crop in apart] == [2] * len(apart)
     for one, other in zip(whole, apart, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_crops_for_int8_are_taken_at_the_pixel_size_of_the_model(model, tmp_path, image_of):
+    coarse = image_of((60, 70))
+    made = replace(model(), pixel_size_um=(1.0, 1.0))
+    for name, pixels, size in (("a", coarse, 1.0), ("b", coarse.repeat(2, 0).repeat(2, 1), 0.5)):
+        metadata = {"axes": "YX", "PhysicalSizeX": size, "PhysicalSizeY": size}
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", pixels, metadata=metadata)
+    own, finer = (crops_of(made, str(tmp_path / f"{name}.ome.tif")) for name in "ab")
+    unscaled = crops_of(made, str(tmp_path / "b.ome.tif"), pixel_size_um=(1.0, 1.0))
+    assert max(np.abs(one - other).max() for one, other in zip(own, finer, strict=True)) < 0.2  # smoothed a little
+    assert [crop.shape for crop in finer] == [(1, 60, 35)] * 2
+    assert [crop.shape for crop in unscaled] == [(1, 120, 70)] * 2

@@ -222,7 +222,7 @@ def open_jobs(
     }  # level and shape say it
     source = identity_of(regions.source)
     for item in range(regions.item_count(model.ndim)):
-        view, notes = open_view(model, regions, item, request)
+        view, notes = open_view(model, regions, item, channels=request.channels, pixel_size_um=request.pixel_size_um)
         identity = given | {
             "input": source,
             "item": item,
@@ -245,7 +245,7 @@ def open_jobs(
 
 def open_claimed(model: Model, engine: Engine, regions: Regions, item: int, request: Request, *, folder: Path) -> Job:
     """The job of an item as another process began it in ``folder``; raises `DataError` where none did."""
-    view, _ = open_view(model, regions, item, request)
+    view, _ = open_view(model, regions, item, channels=request.channels, pixel_size_um=request.pixel_size_um)
     region, store = open_region(request.region, regions, model.ndim), FolderStore(folder)
     return _job(model, engine, view, request=request, store=store, region=region, stored=claimed(store))
 

@@ -79,7 +79,9 @@ def choose(model: Model, request: Request, *, network: Factory | None = None) ->
 
 def _crops(model: Model, request: Request) -> Crops | None:
     """Of the images that int8 is to be calibrated on, where some are named."""
-    return None if request.calibrate is None else crops_of(model, request.calibrate, channels=request.channels)
+    if request.calibrate is None:
+        return None
+    return crops_of(model, request.calibrate, channels=request.channels, pixel_size_um=request.pixel_size_um)
 
 
 def _choose(model: Model, request: Request, crops: Crops | None, network: Factory | None) -> Choice:

@@ -71,14 +71,6 @@ def needs_scale(model: Model, pixel_size_um: tuple[float, ...] | None) -> bool:
     return any(max(a / b, b / a) >= SAME for a, b in zip(wanted, pixel_size_um, strict=True))
 
 
-def scale_factors(model: Model, pixel_size_um: tuple[float, ...] | None) -> tuple[float, ...]:
-    """By what each axis of an image of this pixel size grows for the model; 1 where sizes are alike or not known."""
-    wanted = model.pixel_size_um
-    if wanted is None or pixel_size_um is None or not needs_scale(model, pixel_size_um):
-        return (1.0,) * model.ndim
-    return tuple(near(has / aim) for has, aim in zip(pixel_size_um, wanted, strict=True))
-
-
 def near(factor: float) -> float:
     """A factor, or 1 where it is as good as that."""
     return 1.0 if max(factor, 1 / factor) < SAME else factor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from biounet.labels.blocks import Place
 from biounet.model_file import Model
 from biounet.prediction.inputs import said_of_grey, select_channels
 from biounet.prediction.scale import choose_level
-from biounet.results.request import Request
 
 Array = npt.NDArray[Any]
 Read = Callable[[Place, Place], Array]
@@ -66,6 +65,10 @@ class View:
             return self._stored(start, stop)
         return resample_window(self._stored, self.level_shape, self.shape, start, stop)
 
+    def read_all(self) -> Array:
+        """All pixels, (C, *shape)."""
+        return self.read((0,) * self.ndim, self.shape)
+
     def on_file(self, read: Read) -> Read:
         """What reads the nearest pixels of this grid, (..., *window), for windows of the file's own grid."""
         if self.is_of_file:
@@ -83,17 +86,27 @@ class View:
         return window
 
 
-def open_view(model: Model, regions: Regions, item: int, request: Request) -> tuple[View, list[str]]:
-    """The item at the model's pixel size, as near as 5 %, and what is to be said of that."""
+def open_view(
+    model: Model,
+    regions: Regions,
+    item: int,
+    *,
+    channels: Sequence[int | str] | None = None,
+    pixel_size_um: tuple[float, ...] | None = None,
+) -> tuple[View, list[str]]:
+    """The item in the model's channels and at its pixel size, as near as 5 %, and what is to be said of that.
+
+    ``channels``: as of `select_channels`; ``pixel_size_um``: as ``given`` of `choose_level`, which raise what is wrong.
+    """
     notes = said_of_grey(model, regions.channels())
-    channels = _model_channels(model, regions, request)
-    level, factors = choose_level(model, regions, request.pixel_size_um, notes)
+    places = _model_channels(model, regions, channels)
+    level, factors = choose_level(model, regions, pixel_size_um, notes)
     level_shape = regions.spatial_shape(model.ndim, level)
-    return View(regions, item, channels, level, level_shape, resized_shape(level_shape, factors)), notes
+    return View(regions, item, places, level, level_shape, resized_shape(level_shape, factors)), notes
 
 
-def _model_channels(model: Model, regions: Regions, request: Request) -> tuple[int, ...]:
+def _model_channels(model: Model, regions: Regions, channels: Sequence[int | str] | None) -> tuple[int, ...]:
     """Positions of the model's channels in the file, chosen as `select_channels` does."""
     places = np.arange(regions.channels()).reshape(-1, *(1,) * model.ndim)
-    chosen = select_channels(places, model, request.channels, regions.source, stated=regions.channel_names)
+    chosen = select_channels(places, model, channels, regions.source, stated=regions.channel_names)
     return tuple(int(place) for place in chosen.ravel())
