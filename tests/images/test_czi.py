@@ -41,6 +41,17 @@ def test_channels_planes_sizes_and_names(stack):
     assert (image.array == pixels).all()
 
 
+def test_a_part_of_a_stack_whose_planes_do_not_begin_at_0(czi, tmp_path, rng):
+    pixels = rng.integers(0, 255, (2, 3, 20, 30), np.uint8)
+    path = tmp_path / "part.czi"
+    with czi.create_czi(str(path)) as file:
+        for t, z in np.ndindex(2, 3):
+            file.write(pixels[t, z, ..., None], plane={"C": 0, "Z": 4 + z, "T": 7 + t})
+    image = read_image(path)
+    assert image.axes == "TZYX"
+    assert (image.array == pixels).all()
+
+
 def test_regions_are_read_where_they_lie(stack):
     path, pixels = stack
     with open_regions(path) as regions:

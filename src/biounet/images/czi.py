@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,10 @@ class _Scene:
 
 @dataclass(frozen=True, eq=False)
 class _Document:
-    """An open CZI as an array: its axes, and the dimension of the file that each one counts."""
+    """An open CZI as an array: its axes, and the dimension of the file that each one counts.
+
+    ``first``: the number of the first time, channel and plane in the file.
+    """
 
     reader: Any
     scenes: tuple[_Scene, ...]
@@ -45,6 +49,7 @@ class _Document:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     notes: tuple[str, ...]
+    first: Mapping[str, int]
 
     @property
     def is_colour(self) -> bool:
@@ -66,7 +71,8 @@ class _Document:
         size = {axis: min(step, whole - start[axis]) for axis, step, whole in zip(self.axes, chunk, shape, strict=True)}
         scene = self.scenes[start.get("I", 0)]
         region = (scene.x + start["X"] * factor, scene.y + start["Y"] * factor, size["X"] * factor, size["Y"] * factor)
-        plane = {axis: start.get(axis, 0) if axis != "C" or not self.is_colour else 0 for axis in "TCZ"}
+        counted = {axis: start.get(axis, 0) if axis != "C" or not self.is_colour else 0 for axis in "TCZ"}
+        plane = {axis: self.first[axis] + at for axis, at in counted.items()}
         pixels = self.reader.read(roi=region, plane=plane, scene=scene.number, zoom=1 / factor)
         return np.asarray(pixels[: size["Y"], : size["X"], ::-1]).reshape([size[axis] for axis in self.axes])
 
@@ -105,7 +111,8 @@ def _pixels(path: Path) -> Array:
 def _opened(path: Path) -> _Document:
     reader = load_package(path, "pylibCZIrw.czi").CziReader(str(path))
     sizes = {axis: int(stop - start) for axis, (start, stop) in reader.total_bounding_box_no_pyramid.items()}
-    kinds = {reader.get_channel_pixel_type(channel) for channel in range(sizes["C"])}
+    first = _first(reader)
+    kinds = {reader.get_channel_pixel_type(first["C"] + channel) for channel in range(sizes["C"])}
     kind = kinds.pop() if len(kinds) == 1 else ""
     dtype, samples = _PIXELS.get(kind, ("", 0))
     if not samples or (samples > 1 and sizes["C"] > 1):
@@ -117,7 +124,20 @@ def _opened(path: Path) -> _Document:
     counts = {"I": len(scenes), "T": sizes["T"], "C": sizes["C"], "Z": sizes["Z"]}
     axes = "".join(axis for axis, count in counts.items() if count > 1) + "YX" + "C" * (samples > 1)
     counts |= {"Y": scenes[0].height, "X": scenes[0].width} | ({"C": samples} if samples > 1 else {})
-    return _Document(reader, scenes, axes, tuple(counts[axis] for axis in axes), np.dtype(dtype), notes)
+    return _Document(reader, scenes, axes, tuple(counts[axis] for axis in axes), np.dtype(dtype), notes, first)
+
+
+def _first(reader: Any) -> dict[str, int]:
+    """The number of the first time, channel and plane, which the reader does not tell: parts of a stack keep theirs."""
+    places: set[tuple[int, ...]] = set()
+
+    def note(_: int, block: Any) -> bool:
+        place = block.coordinate.to_dict()
+        places.add(tuple(place.get(axis, 0) for axis in "TCZ"))
+        return True
+
+    reader.enumerate_subblocks(note)
+    return {axis: min((place[at] for place in places), default=0) for at, axis in enumerate("TCZ")}
 
 
 def _scenes(reader: Any) -> tuple[tuple[_Scene, ...], tuple[str, ...]]:
