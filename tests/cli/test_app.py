@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,17 @@ def test_every_error_is_one_line_with_its_code(biounet, data, monkeypatch, error
     assert done.out == ""
     expected = {130: "interrupted"}.get(code, "no space")
     assert expected in done.complaint
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_the_output_is_said_in_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "biounet", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "biounet: what there is to say or to keep cannot be written: No space left on device; make room for it\n"
+    )
 
 
 def test_an_unexpected_error_says_how_to_see_more_and_then_shows_it(biounet, data, monkeypatch):

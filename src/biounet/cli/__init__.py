@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 anything else, 2 usage, 3 bad data, 4 some inputs failed, 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ from biounet.errors import BiounetError
 
 _INTERRUPTED = 130
 _USAGE = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,6 +50,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if (message := _usage(error)) is not None:
             return _fail(f"{message} (see {_command(arguments)} --help)", _USAGE) if message else _USAGE
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _fail(f"what there is to say or to keep cannot be written: {error.strerror}; make room for it", 1)
         if "-v" in arguments or "-vv" in arguments or "--verbose" in arguments:
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}; -v shows where", 1)
