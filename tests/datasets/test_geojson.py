@@ -50,6 +50,44 @@ def test_classes_by_name(tmp_path):
     assert kinds == ["Tumor", "Immune cells: CD8", "Stroma", "region", "", ""]
 
 
+def square(y, x, side):
+    return [[[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_annotation_in_which_cells_were_detected_is_a_region(tmp_path, old):
+    names = ("PathAnnotationObject", "PathCellObject") if old else ("annotation", "cell")
+
+    def made(coordinates, name, **properties):
+        return feature(coordinates, **properties) | {"id": name} if old else feature(
+            coordinates, objectType=name, **properties)  # fmt: skip
+
+    cells = [made(square(2 + 6 * k, 3, 4), names[1]) for k in range(3)]
+    alone = made(square(2, 14, 5), names[0])  # drawn by hand: nothing was detected in it
+    around = made(square(0, 0, 20), names[0])
+    painted = paint(read(tmp_path, [around, *cells, alone]), (30, 30))
+    assert (painted.labels[:20, :20] >= 0).all()
+    assert (painted.labels[20:] == -1).all()
+    assert painted.labels.max() == 4
+    assert np.bincount(painted.labels[painted.labels > 0])[1:].tolist() == [16, 16, 16, 25]
+    assert painted.notes == (
+        "an annotation without class around detections is taken as the region in which they were looked for",
+    )
+    for others in ([around, *cells[:2]], [made(square(0, 0, 20), names[0], classification="Tumor"), *cells]):
+        painted = paint(read(tmp_path, others), (30, 30))
+        assert (painted.labels >= 0).all()
+        assert painted.labels[0, 0] == 1
+
+
+def test_what_an_annotation_encloses_lies_inside_of_it_and_on_its_plane(tmp_path):
+    ring = [*square(0, 0, 20), *square(1, 1, 15)]  # a hole, in which the cells lie
+    cells = [feature(square(2 + 5 * k, 3, 3), objectType="detection") for k in range(3)]
+    assert read(tmp_path, [feature(ring, objectType="annotation"), *cells])[0].kind == ""
+    other = feature(square(0, 0, 20), objectType="annotation", plane={"z": 1, "t": 0})
+    assert read(tmp_path, [other, *cells])[0].kind == ""
+    assert read(tmp_path, [other | {"geometry": {**other["geometry"], "plane": {"z": 0}}}, *cells])[0].kind == "region"
+
+
 def test_planes_of_a_stack(tmp_path):
     found = read(tmp_path, [feature([SQUARE]), feature([SQUARE], plane={"c": -1, "z": 3, "t": 0})])
     assert [outline.place for outline in found] == [Place(z=0, t=0), Place(z=3, t=0)]

@@ -68,7 +68,8 @@ class Outline:
     ``united``: none of them is a hole, they may overlap. ``mask``: instead of rings, which pixels of the
     ``box`` in the plane it covers (see `masked`). Neither: something drawn that encloses nothing, as a line.
     ``size``: (Y, X) of the plane it was drawn on, None where that is not said. ``kind``: name of its class, "" where
-    it has none; "region", "ignore" and "background" say what is known (see `paint`).
+    it has none; "region", "ignore" and "background" say what is known (see `paint`). ``inferred``: what it was taken
+    for without being called so, and why.
     """
 
     rings: tuple[Floats, ...] = ()
@@ -78,6 +79,7 @@ class Outline:
     box: Box = (slice(None), slice(None))
     united: bool = False
     size: tuple[int, int] | None = None
+    inferred: str = ""
 
     @property
     def has_area(self) -> bool:
@@ -161,6 +163,7 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
     "background": background, over objects drawn before.
     """
     labels = np.zeros((int(shape[0]), int(shape[1])), np.int32)
+    outlines = list(outlines)
     known: dict[str, Mask] = {}
     kinds: dict[int, str] = {}
     number = lines = 0
@@ -181,6 +184,7 @@ def paint(outlines: Iterable[Outline], shape: Sequence[int]) -> Painted:
     notes: tuple[str, ...] = (f"{lines} lines, points, texts or boxes have no outline: left out",) if lines else ()
     if hidden := number - len(seen):
         notes += (f"{hidden} of {number} objects have no pixel of their own (too small, outside, or under others)",)
+    notes += tuple(dict.fromkeys(outline.inferred for outline in outlines if outline.inferred))
     complete = [known[kind] for kind in (REGION, BACKGROUND) if kind in known]
     if REGION in known:
         labels[~known[REGION]] = -1
