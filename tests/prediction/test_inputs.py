@@ -71,7 +71,11 @@ def test_a_data_set_stands_for_its_annotated_images(tmp_path):
     assert notes == [f"{tmp_path / 'set'}: a data set, of which the 2 annotated images are predicted"]
 
 
-def test_a_data_set_of_cases_stands_for_the_first_file_of_each(tmp_path):
+def test_a_data_set_of_cases_stands_for_the_first_file_of_each(random_model, tmp_path):
     for name in ("imagesTr/c_0000", "imagesTr/c_0001", "labelsTr/c"):
         write(tmp_path / "nn" / f"{name}.tif", 1)
-    assert find_inputs([tmp_path / "nn"]) == [tmp_path / "nn" / "imagesTr" / "c_0000.tif"]
+    first = [tmp_path / "nn" / "imagesTr" / "c_0000.tif"]
+    assert find_inputs([tmp_path / "nn"]) == first
+    assert find_inputs([tmp_path / "nn"], model=random_model(in_channels=2)) == first
+    with pytest.raises(DataError, match=r"nn: c has 2 channels, in a file each; the model takes 1: name the files"):
+        find_inputs([tmp_path / "nn"], model=random_model(in_channels=1))

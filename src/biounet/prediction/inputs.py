@@ -18,7 +18,7 @@ from biounet.images.foreign import advice, foreign_format
 from biounet.images.formats import READERS, known_suffix, stem_name
 from biounet.images.plates import is_plate, plate_fields
 from biounet.model_file import Model
-from biounet.prediction.source import merge_cases
+from biounet.prediction.source import merge_cases, source_of
 from biounet.words import counted
 
 _REPEATED = 3  # channels of a model that takes colours, to which grey is repeated
@@ -51,7 +51,7 @@ def find_inputs(
     for item in given:
         path = Path(item)
         if path.is_dir() and not known_suffix(path):  # an OME-Zarr folder counts as one file
-            found += _in_folder(path, notes)
+            found += _in_folder(path, notes, model)
         elif path.exists():
             found.append(path)
         elif matches := sorted(glob.glob(str(item))):
@@ -73,13 +73,13 @@ def find_inputs(
     return found
 
 
-def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
+def _in_folder(folder: Path, notes: list[str], model: Model | None) -> list[Path]:
     inside = sorted(p for p in folder.iterdir() if known_suffix(p) and not p.name.startswith("."))
     foreign = sorted(p for p in folder.iterdir() if foreign_format(p))
     if not inside and (what := advice(sorted(folder.iterdir()))):
         raise DataError(f"{folder}: {what}")
     if not inside:
-        inside = _of_dataset(folder)
+        inside = _of_dataset(folder, model)
         notes.append(f"{folder}: a data set, of which the {len(inside)} annotated images are predicted")
     elif foreign:
         notes.append(f"{folder}: {_some(foreign)} left out: {advice(foreign)}")
@@ -97,14 +97,20 @@ def _some(files: Sequence[Path]) -> str:
     return ", ".join(p.name for p in files[:_MOST_NAMED]) + (", ..." if len(files) > _MOST_NAMED else "")
 
 
-def _of_dataset(folder: Path) -> list[Path]:
-    """The images of a data set that has them in folders of its own."""
+def _of_dataset(folder: Path, model: Model | None) -> list[Path]:
+    """The images of a data set that has them in folders of its own; of those whose channels are files the first."""
     try:
         items = find_dataset(folder).items
     except BiounetError:
         items = ()
     if not items:
         raise DataError(f"{folder}: holds no image of a known format ({', '.join(READERS)}); {_named(folder)}")
+    for item in items:
+        if model is not None and len(item.channels) > 1 == len(source_of(item.image.path, model).files):
+            raise DataError(
+                f"{folder}: {item.name} has {len(item.channels)} channels, in a file each; the model takes "
+                f"{len(model.channels)}: name the files of those"
+            )
     return list(dict.fromkeys(item.image.path for item in items))
 
 
