@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -31,7 +30,7 @@ from biounet.planning.split import Split, split_examples
 from biounet.planning.start import check_start, settings_of_start
 from biounet.samples.augment import Augmentation
 from biounet.samples.border_weights import class_weights
-from biounet.samples.sampler import Sampler, class_counts
+from biounet.samples.sampler import Counts, Sampler, class_counts
 from biounet.settings import NETWORK_TAKES, NetworkSettings, Settings
 
 Factory = Callable[[int, int], nn.Module]
@@ -106,8 +105,7 @@ def make_plan(
         *overlap_warnings(split, data.thumbnails),
         f"each sample {sides} pixels of output, {settings.training.batch_size} a step, "
         f"{'of every class equally many, ' if settings.training.balanced else ''}computed in {precision}",
-        *_weights_of_classes(data, settings, sampler, split),
-        *(_absent(data, settings, split.training, begun=start is not None) if fold is None else ()),
+        *_of_classes(data, settings, sampler, split.training, is_fold=fold is not None, begun=start is not None),
     )
     return Plan(settings, network, geometry, normalisation, split, sampler, precision, statements)
 
@@ -197,13 +195,10 @@ def balancing_weights(data: TrainingData, settings: Settings, examples: Sequence
 
 def absent_classes(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> tuple[str, ...]:
     """Names of the classes, of three or more, that none of these examples shows."""
-    if data.classes < 3:
-        return ()
-    counts = _counts(data, settings, examples)
-    return tuple(name for name, count in zip(data.meaning.class_names, counts, strict=True) if not count)
+    return () if data.classes < 3 else _absent(data.meaning, _counts(data, settings, examples))
 
 
-def _counts(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
+def _counts(data: TrainingData, settings: Settings, examples: Sequence[Example]) -> Counts:
     """Pixels of each class."""
     return class_counts(
         [e.labels for e in examples],
@@ -222,22 +217,35 @@ def object_classes_of(examples: Sequence[Example], meaning: Meaning) -> tuple[Ma
     return tuple(classes_of(e.labels, e.kinds, names) for e in examples)
 
 
-def _weights_of_classes(data: TrainingData, settings: Settings, sampler: Sampler, split: Split) -> tuple[str, ...]:
+def _absent(meaning: Meaning, counts: Counts) -> tuple[str, ...]:
+    return tuple(name for name, count in zip(meaning.class_names, counts, strict=True) if not count)
+
+
+def _of_classes(
+    data: TrainingData,
+    settings: Settings,
+    sampler: Sampler,
+    learnt: Sequence[Example],
+    *,
+    is_fold: bool,
+    begun: bool,
+) -> tuple[str, ...]:
+    """What three classes or more weigh, and a warning of those that are not shown, which of folds is said together.
+
+    ``begun``: the network has learnt them before.
+    """
     if data.classes < 3:
         return ()
-    counts = _counts(data, settings, split.training)
+    counts = _counts(data, settings, learnt)
     listed = zip(data.meaning.class_names, sampler.class_weights, counts / counts.sum(), strict=True)
-    said = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
-    return (f"weights of the classes: {said}",)
-
-
-def _absent(data: TrainingData, settings: Settings, learnt: Sequence[Example], *, begun: bool) -> tuple[str, ...]:
-    """A warning of classes that are not shown; ``begun``: the network has learnt them before."""
-    absent = absent_classes(data, settings, learnt)
-    if not absent:
-        return ()
+    weights = ", ".join(f"{name} {weight:.3g} ({share:.1%} of the pixels)" for name, weight, share in listed)
+    said = (f"weights of the classes: {weights}",)
+    absent = _absent(data.meaning, counts)
+    if is_fold or not absent:
+        return said
     follows = "the model may forget that; if" if begun else "that is never found; if"
     return (
+        *said,
         f"warning: no image that is learnt from shows {', '.join(absent)}, so {follows} others do, hold "
         "back other ones with --validation, or use --folds",
     )
